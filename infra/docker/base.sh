@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds fraud-platform/base, the image that all others are FROM. Its own parent, debian:trixie-slim, is the one seam
+# to the outside: the local copy is used, else it is pulled, else it is made from Debian's packages with mmdebstrap.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+SEAM=debian:trixie-slim
+
+have_seam() { docker image inspect "$SEAM" >/dev/null 2>&1; }
+
+pull_seam() {
+  # A closed network that drops packets must not stall the build.
+  timeout 120 docker pull --quiet "$SEAM" >/dev/null 2>&1
+}
+
+make_seam() {
+  if ! command -v mmdebstrap >/dev/null; then
+    [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null ||
+      die "no registry gives $SEAM and mmdebstrap is not installed. Install mmdebstrap (Debian/Ubuntu), or load the image with 'docker load', then run the same command again."
+    say "installing mmdebstrap"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap debian-archive-keyring >/dev/null
+  fi
+  say "no registry gives $SEAM: making it from Debian's packages (about 20 s)"
+  # Documentation and translations are left out, as the official slim image does.
+  mmdebstrap --quiet --variant=minbase \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    trixie - | docker import --change 'CMD ["bash"]' - "$SEAM" >/dev/null
+}
+
+build_base() {
+  local context
+  context="$(mktemp -d)"
+  trap 'rm -rf "$context"' RETURN
+  mkdir "$context/certificates"
+  # The host's private certificate authorities, for networks whose proxy intercepts TLS.
+  find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/certificates/" \; 2>/dev/null || true
+  touch "$context/certificates/.keep"
+  docker build --quiet --file infra/images/base/Dockerfile --tag "$(image base)" "$context" >/dev/null
+}
+
+have_seam || pull_seam || make_seam
+build_base

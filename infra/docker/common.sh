@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Sourced by every script: repository root, messages and the settings in .env.
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+cd "$ROOT"
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+warn() { printf '\033[33mwarning:\033[0m %s\n' "$*" >&2; }
+die() {
+  printf '\033[31merror:\033[0m %s\n' "$*" >&2
+  exit 1
+}
+
+# env_value NAME: the environment wins, then .env, then .env.example (Compose's own order).
+env_value() {
+  local name="$1" file line
+  if [[ -n "${!name:-}" ]]; then
+    printf '%s' "${!name}"
+    return
+  fi
+  for file in .env .env.example; do
+    [[ -f "$file" ]] || continue
+    if line="$(grep -E "^${name}=" "$file" | tail -n 1)"; then
+      printf '%s' "${line#*=}"
+      return
+    fi
+  done
+}
+
+# image NAME: the full reference of one of our images.
+image() { printf '%s/%s:%s' "$(env_value IMAGE_REGISTRY)" "$1" "$(env_value VERSION)"; }
