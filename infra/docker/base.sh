@@ -36,7 +36,10 @@ build_base() {
   # The host's private certificate authorities, for networks whose proxy intercepts TLS.
   find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/certificates/" \; 2>/dev/null || true
   touch "$context/certificates/.keep"
-  docker build --quiet --file infra/images/base/Dockerfile --tag "$(image base)" "$context" >/dev/null
+  local output
+  output="$(docker build --progress plain --file infra/images/base/Dockerfile --tag "$(image base)" "$context" 2>&1)" ||
+    die "image base could not be built:
+$(tail -n 30 <<<"$output")"
 }
 
 have_seam || pull_seam || make_seam

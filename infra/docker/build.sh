@@ -3,14 +3,27 @@
 # One at a time: a build is heavy, and two on two cores take longer than one after the other.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+LOG="$(mktemp)"
+trap 'rm -f "$LOG"' EXIT
+
+# build NAME COMMAND...: one line while it runs, and the end of its output only where it failed.
+build() {
+  local name="$1" started="$SECONDS"
+  shift
+  say "building image $name"
+  "$@" >"$LOG" 2>&1 || {
+    tail -n 40 "$LOG" >&2
+    die "image $name could not be built; the reason stands above. The same command goes on from there."
+  }
+  ((SECONDS - started < 5)) || say "  $name took $((SECONDS - started)) s"
+}
+
 foundation() {
   local name="$1"
   shift
-  say "image $name"
-  docker build --progress "${BUILD_PROGRESS:-quiet}" --tag "$(image "$name")" "$@" . >/dev/null
+  build "$name" docker build --progress plain --tag "$(image "$name")" "$@" .
 }
 
-say "image base"
 infra/docker/base.sh
 foundation java --file infra/images/java/Dockerfile --build-arg "BASE=$(image base)"
 foundation maven --file infra/images/maven/Dockerfile --build-arg "JAVA=$(image java)"
@@ -19,6 +32,5 @@ foundation python-build --file infra/images/python/Dockerfile --target build --b
 
 # Services that share an image build it once; those whose image is only pulled have nothing to build.
 for service in "$@"; do
-  say "image of $service"
-  docker compose build --quiet "$service"
+  build "$service" docker compose --progress plain build "$service"
 done

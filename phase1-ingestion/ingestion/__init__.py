@@ -1,0 +1,1 @@
+"""Phase 1: everything that writes to Kafka before Spark reads it."""

@@ -1,0 +1,244 @@
+"""The producer: sends the simulated stream to Kafka, first the history as fast as it goes, then at PRODUCER_TPS.
+
+Downstream are the Bronze writer, the feature stream and the scorer. Upstream is nothing but the seed.
+"""
+
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from prometheus_client import start_http_server
+
+from ingestion import metrics
+from ingestion.dead_letters import Decoder
+from ingestion.delivery import Delivery
+from ingestion.errors import SerializationError
+from ingestion.kafka import consumer, require_topics, wait_for_broker
+from ingestion.pacing import Pacer
+from ingestion.registry import Registry, load_encoder
+from ingestion.resume import Simulation, last_of_each_partition, load_or_start, not_yet_sent, reader
+from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from ingestion.simulator.invalid import make_invalid
+from ingestion.simulator.payments import DAY_MS
+from ingestion.simulator.records import Records
+from ingestion.simulator.stream import POSITIONS_A_DAY, Labels, Stream, position_of
+
+log = logging.getLogger("producer")
+
+# Messages that are encoded and queued at a time: small enough to stop within milliseconds.
+SLICE = 500
+NOTHING_SENT = -1
+
+
+def wanted_simulation(settings: Settings, now_ms: int) -> Simulation:
+    """The simulation that a fresh stack starts: back-fill, then a runway until the simulated clock meets the real one."""
+    today = now_ms // DAY_MS
+    live_day = today if settings.producer_tps == "natural" else today - settings.runway_days
+    return Simulation(
+        settings.sim_seed, settings.sim_users, settings.label_delay_scale, live_day - settings.backfill_days, live_day
+    )
+
+
+@dataclass
+class Resume:
+    """What Kafka already has: for each partition the last position of a payment, and the last label."""
+
+    payments: np.ndarray  # (partitions,) position or -1
+    label_reported: np.ndarray  # (partitions,) reported_ms of the last label, or -1
+    label_position: np.ndarray  # (partitions,) and the payment that it is about
+
+    def first_day(self, start_day: int) -> int:
+        """The earliest day of which some payment may be missing."""
+        return start_day if (self.payments < 0).any() else int(self.payments.min()) // POSITIONS_A_DAY
+
+    def first_label_day(self, start_day: int) -> int:
+        """The earliest day of which some label may be missing."""
+        return start_day if (self.label_reported < 0).any() else int(self.label_reported.min()) // DAY_MS
+
+
+class Simulator:
+    """One run of the producer over a stream."""
+
+    def __init__(self, settings: Settings, simulation: Simulation, partitions: int, delivery: Delivery) -> None:
+        registry = Registry(settings.schema_registry_url)
+        self.settings = settings
+        self.simulation = simulation
+        self.delivery = delivery
+        self.stopping = False
+        self.stream = Stream(
+            simulation.sim_seed,
+            simulation.sim_users,
+            simulation.start_day,
+            simulation.live_day,
+            simulation.label_delay_scale,
+        )
+        self._records = Records(self.stream)
+        self._partition = self.stream.people.partitions(partitions)
+        self._transaction_encoder = load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)
+        self._label_encoder = load_encoder(registry, settings.schema_dir, LABELS_TOPIC)
+        self._day_labels = (NOTHING_SENT, Labels(*(np.empty(0, np.int64),) * 5))
+        self.resume = self._find_resume(settings, registry, partitions)
+
+    def _find_resume(self, settings: Settings, registry: Registry, partitions: int) -> Resume:
+        decoder, client = Decoder(registry), consumer(settings)
+        payments = np.full(partitions, NOTHING_SENT)
+        reported, about = np.full(partitions, NOTHING_SENT), np.full(partitions, NOTHING_SENT)
+        last = last_of_each_partition(client, TRANSACTIONS_TOPIC, reader(decoder, _payment_position))
+        for partition, position in last.items():
+            payments[partition] = position
+        labels = last_of_each_partition(client, LABELS_TOPIC, reader(decoder, _label_position))
+        for partition, (reported_ms, position) in labels.items():
+            reported[partition], about[partition] = reported_ms, position
+        client.close()
+        return Resume(payments, reported, about)
+
+    def run(self) -> None:
+        """Send the stream until `stopping` is set."""
+        pacer = Pacer(self.settings.producer_tps)
+        first_day = self.resume.first_day(self.simulation.start_day)
+        self._catch_up_labels(first_day)
+        day = first_day
+        while not self.stopping:
+            live = day >= self.simulation.live_day
+            if live and not pacer.started:
+                pacer.start()
+                log.info("history is complete; live from here", extra={"fields": {"tps": self.settings.producer_tps}})
+            self._send_day(day, pacer if live else None)
+            day += 1
+
+    def _send_day(self, day: int, pacer: Pacer | None) -> None:
+        block = self.stream.block(day)
+        payments, positions, arrival = block.payments, block.positions, block.arrival_ms
+        missing = not_yet_sent(positions, self._partition[payments.user], self.resume.payments)
+        if not missing.all():
+            payments, positions, arrival = payments.take(missing), positions[missing], arrival[missing]
+        sent = 0
+        while sent < len(positions) and not self.stopping:
+            due = SLICE if pacer is None else pacer.due(arrival, sent, SLICE, self.delivery.poll)
+            if due == 0:
+                continue
+            part = slice(sent, sent + due)
+            index = np.arange(len(positions))[part]
+            self._send_payments(payments.take(index), positions[part], day)
+            sent += len(index)
+            self._send_labels(day, int(arrival[part][-1]))
+            self._report(day, arrival[part][-1])
+        if not self.stopping:
+            self._send_labels(day, (day + 1) * DAY_MS)
+            self._report(day, (day + 1) * DAY_MS)
+
+    def _send_payments(self, payments: Any, positions: np.ndarray, day: int) -> None:
+        encode, keys = self._transaction_encoder.encode, self._records.keys
+        records = list(self._records.transactions(payments, positions))
+        users, partitions = payments.user.tolist(), self._partition[payments.user].tolist()
+        batch = [
+            {"key": keys[user], "value": encode(record), "partition": partition}
+            for user, partition, record in zip(users, partitions, records, strict=True)
+        ]
+        self.delivery.send_batch(TRANSACTIONS_TOPIC, batch)
+        if self.settings.invalid_rate:
+            rng = np.random.default_rng([self.settings.sim_seed, 4, int(positions[0])])
+            self._send_invalid(records, rng)
+
+    def _send_invalid(self, good: list[dict[str, Any]], rng: np.random.Generator) -> None:
+        encoder = self._transaction_encoder
+        for bad in make_invalid(good, self.settings.invalid_rate, encoder, rng):
+            key = bad.record["user_id"].encode() if bad.record else bad.kind.encode()
+            try:
+                value = bad.value if bad.record is None else encoder.encode(bad.record)
+            except SerializationError as error:
+                self.delivery.dead_letter_record(TRANSACTIONS_TOPIC, key, bad.record or {}, error)
+            else:
+                self.delivery.send_batch(TRANSACTIONS_TOPIC, [{"key": key, "value": value}])
+
+    def _send_labels(self, day: int, until_ms: int) -> None:
+        """Send the labels of `day` that are reported up to a moment and were not sent yet."""
+        if self._day_labels[0] != day:
+            labels = self.stream.labels(day)
+            partition = self._partition[labels.user]
+            last_reported, last_about = self.resume.label_reported[partition], self.resume.label_position[partition]
+            missing = (labels.reported_ms > last_reported) | (
+                (labels.reported_ms == last_reported) & (labels.position > last_about)
+            )
+            self._day_labels = (day, labels.take(missing))
+        _, labels = self._day_labels
+        count = int(np.searchsorted(labels.reported_ms, until_ms, side="right"))
+        if count == 0:
+            return
+        due = labels.take(np.arange(count))
+        self._day_labels = (day, labels.take(np.arange(count, len(labels))))
+        batch = [
+            {"key": self._records.keys[user], "value": self._label_encoder.encode(record), "partition": partition}
+            for user, partition, record in zip(
+                due.user.tolist(), self._partition[due.user].tolist(), self._records.labels(due), strict=True
+            )
+        ]
+        self.delivery.send_batch(LABELS_TOPIC, batch)
+
+    def _catch_up_labels(self, first_day: int) -> None:
+        """After a crash labels may lag behind the payments: send those of the days before."""
+        for day in range(self.resume.first_label_day(self.simulation.start_day), first_day):
+            self._send_labels(day, (day + 1) * DAY_MS)
+
+    def _report(self, day: int, clock_ms: int) -> None:
+        self.delivery.poll(0)
+        start, live = self.simulation.start_day, self.simulation.live_day
+        metrics.SIMULATED_TIME.set(clock_ms / 1000)
+        metrics.BACKFILL_TOTAL.set(live - start)
+        metrics.BACKFILL_SENT.set(min(live - start, clock_ms / DAY_MS - start))
+
+
+def _payment_position(record: dict[str, Any]) -> int | None:
+    return position_of(record["transaction_id"])
+
+
+def _label_position(record: dict[str, Any]) -> tuple[int, int] | None:
+    position = position_of(record["transaction_id"])
+    return None if position is None else (int(record["reported_at"].timestamp() * 1000), position)
+
+
+def run_producer(settings: Settings) -> None:
+    """Connect, find where the stream stands, send until SIGTERM, then deliver what is in flight and say the counts.
+
+    Raises:
+        UserError: a setting is wrong, or the broker or the registry doesn't answer.
+    """
+    admin = wait_for_broker(settings)
+    partitions = require_topics(admin, TRANSACTIONS_TOPIC, LABELS_TOPIC, DEAD_LETTER_TOPIC)[TRANSACTIONS_TOPIC]
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port)
+    if settings.simulator == "off":
+        wait_idle()
+        return
+    simulation = load_or_start(
+        settings.state_dir / "simulation.json", wanted_simulation(settings, int(time.time() * 1000))
+    )
+    delivery = Delivery(settings)
+    simulator = Simulator(settings, simulation, partitions, delivery)
+
+    def stop(signum: int, frame: object) -> None:
+        simulator.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    metrics.RUNNING.set(1)
+    log.info("running", extra={"fields": {**vars(simulation), "resumed": bool((simulator.resume.payments >= 0).any())}})
+    try:
+        simulator.run()
+    finally:
+        delivery.flush()
+        log.info("stopped", extra={"fields": {**vars(delivery.counts), "delivered": delivery.delivered}})
+
+
+def wait_idle() -> None:
+    """SIMULATOR=off: stay up, so that the stack is the same with and without simulated traffic."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    log.info("SIMULATOR=off: no simulated traffic; send your own with make replay FILE=…")
+    metrics.RUNNING.set(1)
+    stopped.wait()

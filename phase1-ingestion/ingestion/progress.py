@@ -1,0 +1,39 @@
+"""The progress bar of the back-fill, drawn from the producer's metrics."""
+
+import time
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+from tqdm import tqdm
+
+from ingestion.errors import UserError
+
+
+def read_gauges(url: str) -> dict[str, float]:
+    """All samples without labels, by name."""
+    text = requests.get(url, timeout=5).text
+    return {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples if not s.labels}
+
+
+def follow_backfill(url: str) -> None:
+    """Draw the bar until the last day of history is sent.
+
+    Raises:
+        UserError: the producer doesn't answer.
+    """
+    bar: tqdm | None = None
+    while True:
+        try:
+            gauges = read_gauges(url)
+        except requests.RequestException:
+            raise UserError(f"{url}: the producer doesn't answer; see docker compose logs producer") from None
+        total, sent = gauges.get("producer_backfill_days", 0), gauges.get("producer_backfill_days_sent", 0)
+        if total == 0:
+            return
+        bar = bar or tqdm(total=total, unit="d", desc="back-fill", bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} simulated days [{elapsed}<{remaining}]{postfix}")
+        bar.set_postfix_str(f", {gauges.get('producer_messages_delivered_total', 0):,.0f} messages")
+        bar.update(sent - bar.n)
+        if sent >= total:
+            bar.close()
+            return
+        time.sleep(0.5)

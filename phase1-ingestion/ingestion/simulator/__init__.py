@@ -1,0 +1,1 @@
+"""The simulator: cardholders, merchants, honest payments and fraud, as one reproducible stream."""
