@@ -19,7 +19,7 @@ env_value() {
     printf '%s' "${!name}"
     return
   fi
-  for file in .env .env.example; do
+  for file in "$ROOT/.env" "$ROOT/.env.example"; do
     [[ -f "$file" ]] || continue
     if line="$(grep -E "^${name}=" "$file" | tail -n 1)"; then
       printf '%s' "${line#*=}"

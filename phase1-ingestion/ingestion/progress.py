@@ -2,7 +2,7 @@
 
 import time
 
-import requests
+import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
 
@@ -11,7 +11,7 @@ from ingestion.errors import UserError
 
 def read_gauges(url: str) -> dict[str, float]:
     """All samples without labels, by name."""
-    text = requests.get(url, timeout=5).text
+    text = httpx2.get(url, timeout=5).text
     return {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples if not s.labels}
 
 
@@ -25,7 +25,7 @@ def follow_backfill(url: str) -> None:
     while True:
         try:
             gauges = read_gauges(url)
-        except requests.RequestException:
+        except httpx2.HTTPError:
             raise UserError(f"{url}: the producer doesn't answer; see docker compose logs producer") from None
         total, sent = gauges.get("producer_backfill_days", 0), gauges.get("producer_backfill_days_sent", 0)
         if total == 0:

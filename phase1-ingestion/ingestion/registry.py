@@ -1,11 +1,13 @@
 """The schema registry: which subject holds which schema file, registering them, and asking for them."""
 
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from confluent_kafka.schema_registry import Schema as RegistrySchema
-from confluent_kafka.schema_registry import SchemaRegistryClient, ServerConfig
+from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from ingestion import settings as names
@@ -42,9 +44,8 @@ class Registry:
     def _call(self, method: str, *args: Any) -> Any:
         try:
             return getattr(self.client(), method)(*args)
-        except SchemaRegistryError:
-            raise
-        except Exception as error:  # whatever the HTTP library raises when nobody answers
+        # Nobody answers, or somebody who is no schema registry.
+        except (httpx2.TransportError, httpx2.InvalidURL, JSONDecodeError) as error:
             raise UserError(
                 f"SCHEMA_REGISTRY_URL={self.url}: no schema registry answers ({type(error).__name__}); "
                 "correct the address, or start it: docker compose up -d schema-registry"
@@ -62,8 +63,8 @@ class Registry:
         subject = subject_of(topic)
         try:
             # First the rule, then the schema: there must be no moment in which an incompatible one is taken.
-            self._call("set_config", None, ServerConfig(compatibility="BACKWARD"))
-            self._call("set_config", subject, ServerConfig(compatibility="BACKWARD"))
+            self._call("set_compatibility", None, "BACKWARD")
+            self._call("set_compatibility", subject, "BACKWARD")
             return self._call("register_schema", subject, RegistrySchema(text, "AVRO"))
         except SchemaRegistryError as error:
             raise UserError(

@@ -1,0 +1,57 @@
+# The commands of the platform; `make` alone lists them. Each target is one line: the work is in infra/ and the phases.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# The services of each phase; a phase needs those of the phases before it.
+PHASE1 := kafka schema-registry producer
+
+ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+
+.PHONY: doctor up phase1-up down clean build
+doctor: ## Look at this machine: cores, memory, disk, ports, engine, registry
+	@infra/scripts/doctor.sh
+up: phase1-up ## Everything up, from a machine with nothing, and the table of addresses
+phase1-up: ## Phase 1: Kafka, schema registry, simulated transactions
+	@infra/scripts/up.sh $(PHASE1)
+down: ## Stop everything; the data stays
+	docker compose down --remove-orphans
+clean: ## Stop everything and delete all data (asks first)
+	@infra/scripts/clean.sh
+build: ## Build all images anew where something changed
+	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE1)
+
+.PHONY: pull push addresses
+pull: ## Take all our images from IMAGE_REGISTRY instead of building them
+	docker compose pull --ignore-buildable=false $(PHASE1)
+push: ## Share all our images through IMAGE_REGISTRY
+	docker compose push $(PHASE1)
+addresses: ## The table of addresses and logins
+	@infra/scripts/addresses.sh
+
+.PHONY: test phase1-test lint e2e bench lock
+test: phase1-test ## All tests, in Docker, against real services
+phase1-test: ## The tests of phase 1
+	@infra/scripts/test.sh 1
+lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
+	@infra/scripts/lint.sh
+e2e: ## The whole stack end to end, on its own project and volumes
+	@infra/scripts/e2e.sh
+bench: ## The measurements that the README quotes
+	@infra/scripts/bench.sh
+lock: ## Make the requirements.txt files anew
+	@infra/scripts/lock.sh
+
+.PHONY: kafka-lag replay dlq-show dlq-redrive
+kafka-lag: ## Lag of every consumer group
+	docker compose exec kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe --all-groups
+replay: ## FILE=… [MAP=…]: your own transactions (CSV or Parquet) through the same topics
+	@infra/scripts/replay.sh "$(FILE)" "$(MAP)"
+dlq-show: ## [LAST=10]: what is in the dead letter topic, and why
+	@$(call ingestion,) dlq-show --last $(or $(LAST),10)
+dlq-redrive: ## REASON=… | OFFSET=… | ALL=1 [GO=1]: send the repaired back (dry run without GO=1)
+	@$(call ingestion,) dlq-redrive $(addprefix --reason ,$(REASON)) $(addprefix --offset ,$(OFFSET)) $(if $(ALL),--all) $(if $(GO),--go)

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Prints where the services that run now can be reached, and with which login.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+
+running="$(docker compose ps --services --status running)"
+
+# row SERVICE NAME ADDRESS LOGIN
+row() { if grep -qx "$1" <<<"$running"; then printf '  %-18s %-42s %s\n' "$2" "$3" "${4:-–}"; fi; }
+
+printf '\n  %-18s %-42s %s\n' SERVICE ADDRESS LOGIN
+row kafka Kafka "localhost:$(env_value KAFKA_PORT)"
+row kafka-ui "Kafka UI" "http://localhost:$(env_value KAFKA_UI_PORT)"
+row schema-registry "Schema Registry" "http://localhost:$(env_value SCHEMA_REGISTRY_PORT)/subjects"
+row producer "Producer metrics" "http://localhost:$(env_value PRODUCER_METRICS_PORT)/metrics"
+printf '\n'

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Looks at this machine and says, for whatever may stand in the way, what to do. Exit 1 where something must be done.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+
+problems=0
+ok() { printf '  \033[32mok\033[0m       %-16s %s\n' "$1" "$2"; }
+note() { printf '  \033[33mnote\033[0m     %-16s %s\n' "$1" "$2"; }
+problem() {
+  printf '  \033[31mproblem\033[0m  %-16s %s\n' "$1" "$2"
+  problems=$((problems + 1))
+}
+
+# at_least NAME VALUE MINIMUM UNIT REMEDY
+at_least() { if (($2 >= $3)); then ok "$1" "$2 $4"; else note "$1" "$2 $4; $3 are recommended: $5"; fi; }
+
+existing_parent() {
+  local path="$1"
+  until [[ -d "$path" ]]; do path="$(dirname "$path")"; done
+  printf '%s' "$path"
+}
+
+check_hardware() {
+  local memory_kib disk_gib
+  at_least cores "$(getconf _NPROCESSORS_ONLN)" 2 cores "builds and the whole stack will be slow"
+  if [[ -r /proc/meminfo ]]; then
+    memory_kib="$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
+    at_least memory $((memory_kib / 1048576)) 16 GiB "run the first phases only (make phase1-up)"
+  fi
+  disk_gib="$(df -Pk "$(existing_parent /var/lib/docker)" | awk 'NR == 2 {print int($4 / 1048576)}')"
+  if ((disk_gib < 10)); then
+    problem disk "$disk_gib GiB free where Docker keeps its data; free some: docker system prune"
+  else
+    at_least disk "$disk_gib" 30 "GiB free" "docker system prune frees what is not in use"
+  fi
+}
+
+check_engine() {
+  if ! docker version --format '{{.Server.Version}}' >/dev/null 2>&1; then
+    if [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
+      note engine "none answers; make up installs it from the distribution's packages and starts it"
+    else
+      problem engine "none answers; start Docker, or install Docker Engine with the Compose and Buildx plugins"
+    fi
+    return
+  fi
+  ok engine "Docker $(docker version --format '{{.Server.Version}}')"
+  if docker compose version >/dev/null 2>&1; then
+    ok compose "Compose $(docker compose version --short)"
+  else
+    note compose "Compose v2 is missing; make up installs it (as root on Debian or Ubuntu)"
+  fi
+  if timeout 15 docker manifest inspect debian:trixie-slim >/dev/null 2>&1; then
+    ok registry "an image registry answers"
+  else
+    note registry "no image registry answers; our images are built from packages all the same, Kafka UI is left out unless its image is loaded (docker load)"
+  fi
+}
+
+# A port that one of our own containers publishes is not in the way.
+check_ports() {
+  local ours name port busy=0
+  ours="$(docker compose ps --format '{{.Ports}}' 2>/dev/null || true)"
+  while IFS='=' read -r name port; do
+    port="$(env_value "$name")"
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && [[ "$ours" != *":$port->"* ]]; then
+      problem "port $port" "in use by another program; stop it, or set $name to another port in .env"
+      busy=1
+    fi
+  done < <(grep -E '^[A-Z_]+_PORT=' .env.example)
+  ((busy)) || ok ports "all free or ours"
+}
+
+say "looking at this machine"
+check_hardware
+check_engine
+check_ports
+((problems == 0)) || die "$problems problem(s); the remedies stand above"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# up.sh SERVICE...: from whatever this machine has to these services healthy, and the table of their addresses.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+
+infra/scripts/env.sh
+infra/scripts/doctor.sh
+infra/docker/engine.sh
+infra/docker/build.sh "$@"
+
+# Images that can't be built from packages: taken if they are here or can be pulled, else left out.
+services=("$@")
+optional() {
+  local service="$1" setting="$2" reference
+  reference="$(env_value "$setting")"
+  if docker image inspect "$reference" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$reference" >/dev/null 2>&1; then
+    services+=("$service")
+  else
+    warn "$service is left out: no registry gives $reference. Load it (docker load) or set $setting in .env, then run the same command again."
+  fi
+}
+optional kafka-ui KAFKA_UI_IMAGE
+
+say "starting ${services[*]}"
+docker compose up --detach --wait --wait-timeout 300 "${services[@]}" || {
+  docker compose ps --all
+  die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
+}
+if [[ " ${services[*]} " == *" producer "* ]]; then
+  say "the history is being sent (once per stack)"
+  docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
+fi
+infra/scripts/addresses.sh
