@@ -37,7 +37,7 @@ addresses: ## The table of addresses and logins
 test: phase1-test ## All tests, in Docker, against real services
 phase1-test: ## The tests of phase 1
 	@infra/scripts/test.sh 1
-lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
+lint: ## Ruff, mypy, shellcheck, hadolint
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
 	@infra/scripts/e2e.sh
@@ -53,5 +53,5 @@ replay: ## FILE=… [MAP=…]: your own transactions (CSV or Parquet) through th
 	@infra/scripts/replay.sh "$(FILE)" "$(MAP)"
 dlq-show: ## [LAST=10]: what is in the dead letter topic, and why
 	@$(call ingestion,) dlq-show --last $(or $(LAST),10)
-dlq-redrive: ## REASON=… | OFFSET=… | ALL=1 [GO=1]: send the repaired back (dry run without GO=1)
-	@$(call ingestion,) dlq-redrive $(addprefix --reason ,$(REASON)) $(addprefix --offset ,$(OFFSET)) $(if $(ALL),--all) $(if $(GO),--go)
+dlq-redrive: ## REASON=… | OFFSET=… | ALL=1 [SET=field=value] [GO=1]: send the repaired back (dry run without GO=1)
+	@$(call ingestion,) dlq-redrive $(addprefix --reason ,$(REASON)) $(addprefix --offset ,$(OFFSET)) $(if $(ALL),--all) $(if $(SET),--set '$(SET)') $(if $(GO),--go)

@@ -14,8 +14,9 @@ pull_seam() {
 
 make_seam() {
   if ! command -v mmdebstrap >/dev/null; then
-    [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null ||
+    if [[ "$(id -u)" != 0 ]] || ! command -v apt-get >/dev/null; then
       die "no registry gives $SEAM and mmdebstrap is not installed. Install mmdebstrap (Debian/Ubuntu), or load the image with 'docker load', then run the same command again."
+    fi
     say "installing mmdebstrap"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap debian-archive-keyring >/dev/null

@@ -24,6 +24,7 @@ candidate() { apt-cache policy "$1" | awk '/Candidate:/ {print $2}'; }
 # every other package of the machine where it is. The mirror is the one that the machine already uses.
 add_trixie_source() {
   local entry=/etc/apt/sources.list.d/fraud-platform-trixie.sources uris keyring
+  # shellcheck disable=SC2016 # apt-get expands it
   uris="$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)"
   [[ -n "$uris" ]] || die "no Debian mirror is set up for apt; add one, then run the same command again"
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -82,7 +83,7 @@ main() {
     engine_answers || die "DOCKER_HOST=$DOCKER_HOST does not answer; start that engine or unset DOCKER_HOST"
   fi
   all_answer && return
-  { engine_installed || engine_answers; } && compose_answers && buildx_answers || install_packages
+  if ! { engine_installed || engine_answers; } || ! compose_answers || ! buildx_answers; then install_packages; fi
   engine_answers || start_daemon
   all_answer || die "Docker answers, but Compose v2 (2.20 or newer) or Buildx does not: $(docker compose version 2>&1 | head -n 1)"
   say "Docker $(docker version --format '{{.Server.Version}}') with Compose $(docker compose version --short) is ready"

@@ -23,5 +23,5 @@ missing="$(grep -E '^[A-Z][A-Z0-9_]*=' .env.example | while IFS= read -r line; d
 done)"
 if [[ -n "$missing" ]]; then
   { printf '\n# Added from a newer .env.example\n'; with_secrets <<<"$missing"; } >>.env
-  say "added to .env: $(sed 's/=.*//' <<<"$missing" | paste -sd ' ')"
+  say "added to .env: $(cut -d= -f1 <<<"$missing" | paste -sd ' ')"
 fi

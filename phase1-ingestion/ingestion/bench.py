@@ -80,4 +80,6 @@ def _measure(settings: Settings, messages: int, rate: float | None) -> Result:
             done, sent = done + due, sent + due
     delivery.flush()
     elapsed = time.monotonic() - started
-    return Result(rate, delivery.delivered, round(elapsed, 3), round(delivery.delivered / elapsed, 1), round(size / sent, 1))
+    return Result(
+        rate, delivery.delivered, round(elapsed, 3), round(delivery.delivered / elapsed, 1), round(size / sent, 1)
+    )

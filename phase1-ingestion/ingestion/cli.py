@@ -31,7 +31,9 @@ def produce() -> None:
 
 
 @app.command()
-def progress(metrics_url: Annotated[str, typer.Option(help="The producer's metrics.")] = "http://producer:9400/metrics") -> None:
+def progress(
+    metrics_url: Annotated[str, typer.Option(help="The producer's metrics.")] = "http://producer:9400/metrics",
+) -> None:
     """Show how far the back-fill is, until it is done."""
     from ingestion.progress import follow_backfill
 
@@ -61,23 +63,31 @@ def dlq_show(
 
 @app.command("dlq-redrive")
 def dlq_redrive(
-    reason: Annotated[list[str] | None, typer.Option(help="Only those that failed for this reason (may be repeated).")] = None,
+    reason: Annotated[
+        list[str] | None, typer.Option(help="Only those that failed for this reason (may be repeated).")
+    ] = None,
     offset: Annotated[
-        list[str] | None, typer.Option(help="Only this one, PARTITION-OFFSET in the dead letter topic (may be repeated).")
+        list[str] | None,
+        typer.Option(help="Only this one, PARTITION-OFFSET in the dead letter topic (may be repeated)."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Repair on the way: FIELD=VALUE (may be repeated).")
+    ] = None,
     go: Annotated[bool, typer.Option("--go", help="Send them; without it nothing is sent (dry run).")] = False,
 ) -> None:
     """Send dead letters back to the topic they were meant for. Without --go it only says what it would do."""
     from ingestion.dlq import redrive
 
-    redrive(load_settings(), reasons=reason or [], places=offset or [], every=every, go=go)
+    redrive(load_settings(), reasons=reason or [], places=offset or [], every=every, changes=change or [], go=go)
 
 
 @app.command()
 def bench(
     seconds: Annotated[float, typer.Option(min=1, help="How long each measurement at a fixed rate takes.")] = 60.0,
-    messages: Annotated[int, typer.Option(min=1000, help="How many messages the full-speed measurement sends.")] = 1_000_000,
+    messages: Annotated[
+        int, typer.Option(min=1000, help="How many messages the full-speed measurement sends.")
+    ] = 1_000_000,
     tps: Annotated[list[float] | None, typer.Option(help="Fixed rates to measure (may be repeated).")] = None,
 ) -> None:
     """Measure the producer against the running broker, on a topic of its own."""

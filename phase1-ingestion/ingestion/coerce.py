@@ -20,8 +20,12 @@ DEFAULTS: dict[str, Any] = {
     "metadata": {},
 }
 REQUIRED = ("user_id", "amount", "event_time")
+LABEL_FIELDS = ("is_fraud", "fraud_type", "reported_at")
+# When a label became known, where the source doesn't say: so many days after the payment.
+LABEL_DELAY_DAYS = 7.0
 TRANSACTION_FIELDS = ("transaction_id", *REQUIRED, *DEFAULTS)
 
+DAY_MS = 86_400_000
 _TRUE = {"true", "t", "1", "1.0", "yes", "y"}
 _FALSE = {"false", "f", "0", "0.0", "no", "n"}
 # A float32 column shows 12.3 as 12.30000019: nearer to a whole cent than this it is that cent.
@@ -59,7 +63,7 @@ def to_millis(value: Any, time_format: str = "iso", field: str = "event_time") -
         if isinstance(value, datetime):
             moment = value
         elif isinstance(value, date):
-            moment = datetime(value.year, value.month, value.day)
+            moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
         elif time_format in ("s", "ms"):
             return int(Decimal(str(value)) * (1000 if time_format == "s" else 1))
         elif isinstance(value, int):
@@ -67,7 +71,7 @@ def to_millis(value: Any, time_format: str = "iso", field: str = "event_time") -
         elif time_format == "iso":
             moment = datetime.fromisoformat(str(value).strip())
         else:
-            moment = datetime.strptime(str(value).strip(), time_format)
+            moment = datetime.strptime(str(value).strip(), time_format)  # noqa: DTZ007 (set below)
     except (ValueError, InvalidOperation, OverflowError):
         raise SerializationError(f"{field}: {value!r:.80} is not a time of the format {time_format}") from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
@@ -106,6 +110,32 @@ def to_transaction(draft: dict[str, Any], time_format: str = "iso") -> dict[str,
         "device_type": str(record["device_type"]).lower(),
         "is_international": to_bool(record["is_international"], "is_international"),
         "metadata": {str(k): str(v) for k, v in dict(record["metadata"]).items()},
+    }
+
+
+def to_label(
+    draft: dict[str, Any],
+    transaction: dict[str, Any],
+    time_format: str = "iso",
+    label_delay_days: float = LABEL_DELAY_DAYS,
+) -> dict[str, Any] | None:
+    """The FraudLabel of a transaction, or None where the source doesn't say what it was.
+
+    Raises:
+        SerializationError: the label is there but can't be read; the message names the field.
+    """
+    if not _given(draft, "is_fraud"):
+        return None
+    is_fraud = to_bool(draft["is_fraud"], "is_fraud")
+    return {
+        "transaction_id": transaction["transaction_id"],
+        "user_id": transaction["user_id"],
+        "is_fraud": is_fraud,
+        "fraud_type": str(draft["fraud_type"]) if is_fraud and _given(draft, "fraud_type") else None,
+        "event_time": transaction["event_time"],
+        "reported_at": to_millis(draft["reported_at"], time_format, "reported_at")
+        if _given(draft, "reported_at")
+        else transaction["event_time"] + int(label_delay_days * DAY_MS),
     }
 
 

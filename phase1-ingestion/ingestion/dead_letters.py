@@ -14,7 +14,7 @@ from ingestion.errors import SerializationError
 from ingestion.registry import Registry
 from ingestion.wire import decode, load_schema_text, schema_id_of
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, str | bytes | None]]
 
 
 def dead_letter_headers(
@@ -111,11 +111,15 @@ def read_topic(consumer: Consumer, topic: str) -> Iterator[Message]:
     consumer.unassign()
 
 
+def _text(value: str | bytes | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
 def read_dead_letters(consumer: Consumer, topic: str) -> Iterator[DeadLetter]:
     """Every dead letter that is in the topic now."""
     for message in read_topic(consumer, topic):
-        headers = {name: (value or b"").decode(errors="replace") for name, value in message.headers() or []}
-        yield DeadLetter(message.partition(), message.offset(), message.key(), message.value(), headers)
+        headers = {name: _text(value) for name, value in dict(message.headers() or []).items()}
+        yield DeadLetter(message.partition() or 0, message.offset() or 0, message.key(), message.value(), headers)
 
 
 class Decoder:

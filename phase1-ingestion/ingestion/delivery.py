@@ -1,4 +1,4 @@
-"""Delivery: the only way from this phase into Kafka. Every message is delivered, dead-lettered, or still in the queue."""
+"""Delivery: the only way from this phase into Kafka. A message is delivered, dead-lettered, or still in the queue."""
 
 import base64
 import logging
@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ingestion import metrics
-from ingestion.dead_letters import dead_letter_headers
+from ingestion.dead_letters import Headers, dead_letter_headers
 from ingestion.errors import SerializationError
 from ingestion.kafka import producer
 from ingestion.settings import DEAD_LETTER_TOPIC, MAX_DEAD_LETTER_BYTES, MAX_RECORD_BYTES, Settings
@@ -71,7 +71,7 @@ class Delivery:
             self.poll(0.05)
         self.counts.sent += 1
         metrics.SENT.labels(topic).inc()
-        headers = [("dlq.attempts", str(attempts).encode())]
+        headers: Headers = [("dlq.attempts", str(attempts).encode())]
 
         def on_failure(error: KafkaError | None, message: Message) -> None:
             if error is not None:
@@ -92,7 +92,9 @@ class Delivery:
         metrics.DEAD_LETTERED.labels(topic, reason).inc()
         while True:
             try:
-                self._dead_letters.produce(DEAD_LETTER_TOPIC, value, key, headers=headers, on_delivery=self._on_dead_letter)
+                self._dead_letters.produce(
+                    DEAD_LETTER_TOPIC, value, key, headers=headers, on_delivery=self._on_dead_letter
+                )
                 break
             except BufferError:
                 self.poll(0.05)

@@ -8,13 +8,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ingestion.coerce import to_transaction
+from ingestion.coerce import TRANSACTION_FIELDS, to_label, to_transaction
 from ingestion.dead_letters import DeadLetter, Decoder, read_dead_letters, read_topic
 from ingestion.delivery import Delivery
 from ingestion.errors import SerializationError, UserError
 from ingestion.kafka import TOPICS, consumer, producer, require_topics, wait_for_broker
 from ingestion.registry import Registry, load_encoder
-from ingestion.settings import DEAD_LETTER_TOPIC, MAX_RECORD_BYTES, REDRIVEN_TOPIC, TRANSACTIONS_TOPIC, Settings
+from ingestion.settings import (
+    DEAD_LETTER_TOPIC,
+    LABELS_TOPIC,
+    MAX_RECORD_BYTES,
+    REDRIVEN_TOPIC,
+    TRANSACTIONS_TOPIC,
+    Settings,
+)
+from ingestion.wire import Encoder
 
 
 def open_dead_letters(settings: Settings) -> tuple[list[DeadLetter], int]:
@@ -78,7 +86,9 @@ def choose(letters: list[DeadLetter], reasons: list[str], places: list[str], eve
         raise UserError("say which: REASON=…, OFFSET=PARTITION-OFFSET, or ALL=1 (make dlq-show lists both)")
     for reason in reasons:
         if not any(reason in letter.reasons for letter in letters):
-            raise UserError(f"REASON={reason}: no dead letter has it; there are {', '.join(_reasons(letters)) or 'none'}")
+            raise UserError(
+                f"REASON={reason}: no dead letter has it; there are {', '.join(_reasons(letters)) or 'none'}"
+            )
     for place in places:
         if not any(place == letter.place for letter in letters):
             raise UserError(f"OFFSET={place}: no such dead letter, or it was sent back already")
@@ -93,15 +103,33 @@ def _reasons(letters: list[DeadLetter]) -> list[str]:
     return sorted({reason for letter in letters for reason in letter.reasons})
 
 
-def redrive(settings: Settings, *, reasons: list[str], places: list[str], every: bool, go: bool) -> None:
+def parse_changes(changes: list[str]) -> dict[str, str]:
+    """FIELD=VALUE texts as a dictionary.
+
+    Raises:
+        UserError: one is no such text, or names no field of a transaction.
+    """
+    parsed = {}
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals or field not in TRANSACTION_FIELDS:
+            raise UserError(f"SET={change}: must be FIELD=VALUE with one of {', '.join(TRANSACTION_FIELDS)}")
+        parsed[field] = value
+    return parsed
+
+
+def redrive(
+    settings: Settings, *, reasons: list[str], places: list[str], every: bool, changes: list[str], go: bool
+) -> None:
     """Send the chosen dead letters back to their topic; without `go` only say which.
 
     A message keeps key and value and gets its attempt count; failing again, it comes back with one more. One that never
-    became Avro is encoded anew, so it passes once the schema or its values fit.
+    became Avro, and one that is repaired on the way (`changes`), is encoded anew.
 
     Raises:
         UserError: the choice is empty or wrong, or the stack doesn't answer.
     """
+    repairs = parse_changes(changes)
     letters, _ = open_dead_letters(settings)
     chosen = choose(letters, reasons, places, every)
     known = [letter for letter in chosen if letter.topic in TOPICS]
@@ -113,10 +141,14 @@ def redrive(settings: Settings, *, reasons: list[str], places: list[str], every:
         print("dry run: nothing was sent; add GO=1 to send")
         return
     delivery = Delivery(settings)
-    encoder = load_encoder(Registry(settings.schema_registry_url), settings.schema_dir, TRANSACTIONS_TOPIC)
+    registry = Registry(settings.schema_registry_url)
+    encoders = {
+        topic: load_encoder(registry, settings.schema_dir, topic) for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC)
+    }
+    decoder = Decoder(registry)
     for letter in known:
-        if letter.is_json:
-            _encode_again(delivery, letter, encoder.encode)
+        if letter.is_json or (repairs and letter.topic == TRANSACTIONS_TOPIC):
+            _encode_again(delivery, letter, repairs, encoders, decoder)
         else:
             delivery.send_again(letter.topic, letter.key, letter.value or b"", letter.attempts)
     delivery.flush()
@@ -125,14 +157,30 @@ def redrive(settings: Settings, *, reasons: list[str], places: list[str], every:
     print(f"sent back: {delivery.delivered:,}; failed again: {delivery.counts.dead_lettered:,}")
 
 
-def _encode_again(delivery: Delivery, letter: DeadLetter, encode: Any) -> None:
-    record = json.loads(letter.value or b"{}")
+def _encode_again(
+    delivery: Delivery, letter: DeadLetter, repairs: dict[str, str], encoders: dict[str, Encoder], decoder: Decoder
+) -> None:
+    record: dict[str, Any] = {}
     try:
-        value = encode(to_transaction(record))
+        record = json.loads(letter.value or b"{}") if letter.is_json else decoder.decode(letter.value)
+        transaction = to_transaction(record | repairs)
+        value = encoders[letter.topic].encode(transaction)
+        label = to_label(record, transaction)
     except SerializationError as error:
-        delivery.dead_letter_record(letter.topic, letter.key, record, error, attempts=letter.attempts + 1)
-    else:
-        delivery.send_again(letter.topic, letter.key, value, letter.attempts)
+        # As it was: a repair that doesn't help must not replace the original.
+        delivery.dead_letter(
+            letter.topic,
+            letter.key,
+            letter.value or b"",
+            type(error).__name__,
+            str(error),
+            attempts=letter.attempts + 1,
+        )
+        return
+    key = transaction["user_id"].encode()
+    delivery.send_again(letter.topic, key, value, letter.attempts)
+    if label:  # a replayed row brings its label along
+        delivery.send_again(LABELS_TOPIC, key, encoders[LABELS_TOPIC].encode(label), letter.attempts)
 
 
 def _mark_redriven(settings: Settings, letters: list[DeadLetter]) -> None:

@@ -97,7 +97,7 @@ def max_message_bytes(admin: AdminClient, topic: str) -> int:
 
 
 def producer(settings: Settings, max_record_bytes: int, **options: Any) -> Producer:
-    """A producer that loses nothing: idempotent, acks=all, and it waits for a broker that is away for as long as it takes."""
+    """A producer that loses nothing: idempotent, acks=all, and it waits for a broker that is away."""
     return Producer(
         {
             "bootstrap.servers": settings.kafka_bootstrap_servers,

@@ -10,6 +10,7 @@ class JsonFormatter(logging.Formatter):
     """Time, level, message, and whatever was passed as `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

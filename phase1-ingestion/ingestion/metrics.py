@@ -4,10 +4,16 @@ from prometheus_client import Counter, Gauge
 
 SENT = Counter("producer_messages_sent", "Messages handed to the Kafka client", ["topic"])
 DELIVERED = Counter("producer_messages_delivered", "Messages that the broker has acknowledged (acks=all)")
-FAILED = Counter("producer_messages_failed", "Messages that the broker or the client finally refused", ["topic", "reason"])
-DEAD_LETTERED = Counter("producer_messages_dead_lettered", "Messages sent to the dead letter topic", ["topic", "reason"])
+FAILED = Counter(
+    "producer_messages_failed", "Messages that the broker or the client finally refused", ["topic", "reason"]
+)
+DEAD_LETTERED = Counter(
+    "producer_messages_dead_lettered", "Messages sent to the dead letter topic", ["topic", "reason"]
+)
 QUEUE_DEPTH = Gauge("producer_queue_depth", "Messages that wait in the client for the broker")
-RATE_LAG = Gauge("producer_rate_lag_messages", "Messages that should have been sent by now, at the wanted rate, and were not")
+RATE_LAG = Gauge(
+    "producer_rate_lag_messages", "Messages that should have been sent by now, at the wanted rate, and were not"
+)
 WANTED_RATE = Gauge("producer_wanted_messages_per_second", "The wanted rate; 0 while back-filling")
 SIMULATED_TIME = Gauge("producer_simulated_time_seconds", "Where the simulator's clock stands, seconds since 1970")
 BACKFILL_SENT = Gauge("producer_backfill_days_sent", "Days of history sent so far")

@@ -35,7 +35,7 @@ NOTHING_SENT = -1
 
 
 def wanted_simulation(settings: Settings, now_ms: int) -> Simulation:
-    """The simulation that a fresh stack starts: back-fill, then a runway until the simulated clock meets the real one."""
+    """The simulation of a fresh stack: back-fill, then a runway until the simulated clock meets the real one."""
     today = now_ms // DAY_MS
     live_day = today if settings.producer_tps == "natural" else today - settings.runway_days
     return Simulation(

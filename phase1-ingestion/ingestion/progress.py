@@ -1,5 +1,6 @@
 """The progress bar of the back-fill, drawn from the producer's metrics."""
 
+import sys
 import time
 
 import httpx2
@@ -7,6 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
 
 from ingestion.errors import UserError
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| day {n:.0f} of {total:.0f} [{elapsed}<{remaining}{postfix}]"
 
 
 def read_gauges(url: str) -> dict[str, float]:
@@ -30,8 +33,15 @@ def follow_backfill(url: str) -> None:
         total, sent = gauges.get("producer_backfill_days", 0), gauges.get("producer_backfill_days_sent", 0)
         if total == 0:
             return
-        bar = bar or tqdm(total=total, unit="d", desc="back-fill", bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} simulated days [{elapsed}<{remaining}]{postfix}")
-        bar.set_postfix_str(f", {gauges.get('producer_messages_delivered_total', 0):,.0f} messages")
+        bar = bar or tqdm(
+            total=total,
+            unit="d",
+            desc="back-fill",
+            bar_format=BAR,
+            # In a log file each drawing is a line of its own.
+            mininterval=0.5 if sys.stderr.isatty() else 5.0,
+        )
+        bar.set_postfix_str(f"{gauges.get('producer_messages_delivered_total', 0):,.0f} messages")
         bar.update(sent - bar.n)
         if sent >= total:
             bar.close()

@@ -4,6 +4,7 @@ Event times are kept, so everything downstream works as of the data's own time. 
 dead letter topic, from where it can be repaired and sent back; the others go on.
 """
 
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
@@ -17,15 +18,21 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
-from ingestion.coerce import DEFAULTS, REQUIRED, TRANSACTION_FIELDS, to_bool, to_millis, to_transaction
+from ingestion.coerce import (
+    DEFAULTS,
+    LABEL_DELAY_DAYS,
+    LABEL_FIELDS,
+    REQUIRED,
+    TRANSACTION_FIELDS,
+    to_label,
+    to_transaction,
+)
 from ingestion.delivery import Delivery
 from ingestion.errors import SerializationError, UserError
 from ingestion.kafka import require_topics, wait_for_broker
 from ingestion.registry import Registry, load_encoder
 from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
 
-LABEL_FIELDS = ("is_fraud", "fraud_type", "reported_at")
-DAY_MS = 86_400_000
 BATCH_ROWS = 2_000
 
 Row = dict[str, Any]
@@ -38,10 +45,11 @@ class ColumnMap(BaseModel):
 
     columns: dict[str, str] = Field(default_factory=dict)
     defaults: dict[str, Any] = Field(default_factory=dict)
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
     # iso, s, ms (since 1970), or a strptime format.
     time_format: str = "iso"
     # When a label became known, where the file has no reported_at.
-    label_delay_days: float = Field(7.0, ge=0)
+    label_delay_days: float = Field(default=LABEL_DELAY_DAYS, ge=0)
 
 
 def load_map(path: Path | None) -> ColumnMap:
@@ -85,12 +93,20 @@ def fields_of(column_map: ColumnMap, columns: list[str], file: Path) -> dict[str
     return fields
 
 
-def open_rows(file: Path) -> tuple[list[str], int, Iterator[list[Row]]]:
+def open_rows(file: Path, delimiter: str, broken: list[str]) -> tuple[list[str], int, Iterator[list[Row]]]:
     """Column names, number of rows, and the rows in batches. Text of a CSV stays text: the fields decide the types.
+
+    Args:
+        broken: gets the lines of a CSV that have too few or too many columns, as they are read.
 
     Raises:
         UserError: the file is missing or can't be read as CSV or Parquet.
     """
+
+    def keep_broken(line: pa.csv.InvalidRow) -> str:
+        broken.append(f"{line.text} ({line.actual_columns} columns instead of {line.expected_columns})")
+        return "skip"
+
     try:
         if file.suffix.lower() in (".parquet", ".pq"):
             parquet = pa.parquet.ParquetFile(file)
@@ -98,13 +114,15 @@ def open_rows(file: Path) -> tuple[list[str], int, Iterator[list[Row]]]:
             return parquet.schema_arrow.names, parquet.metadata.num_rows, batches
         with file.open("rb") as stream:
             rows = sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b"")) - 1
-        names = pa.csv.open_csv(file).schema.names
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            names = next(csv.reader(text, delimiter=delimiter), [])
         options = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        reader = pa.csv.open_csv(file, convert_options=options)
+        parse = pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=keep_broken, newlines_in_values=True)
+        reader = pa.csv.open_csv(file, parse_options=parse, convert_options=options)
         return names, max(rows, 0), _guarded(file, (batch.to_pylist() for batch in reader))
     except OSError as error:
         raise UserError(f"FILE={file}: {error.strerror or error}") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UserError(f"FILE={file}: can't be read as {file.suffix or 'CSV'}: {error}") from None
 
 
@@ -117,32 +135,12 @@ def _guarded(file: Path, batches: Iterator[list[Row]]) -> Iterator[list[Row]]:
 
 def to_draft(row: Row, fields: dict[str, str], column_map: ColumnMap, row_id: str) -> Row:
     """A row under our field names, with values as they are in the file."""
-    draft = dict(column_map.defaults) | {field: row[column] for field, column in fields.items() if row[column] is not None}
+    draft = dict(column_map.defaults) | {
+        field: row[column] for field, column in fields.items() if row[column] is not None
+    }
     if draft.get("transaction_id") in (None, ""):
         draft["transaction_id"] = row_id
     return draft
-
-
-def to_label(draft: Row, transaction: Row, column_map: ColumnMap) -> Row | None:
-    """The FraudLabel of a row, or None where the file doesn't say what it was.
-
-    Raises:
-        SerializationError: the label is there but can't be read.
-    """
-    if draft.get("is_fraud") in (None, ""):
-        return None
-    is_fraud = to_bool(draft["is_fraud"], "is_fraud")
-    reported = draft.get("reported_at")
-    return {
-        "transaction_id": transaction["transaction_id"],
-        "user_id": transaction["user_id"],
-        "is_fraud": is_fraud,
-        "fraud_type": str(draft["fraud_type"]) if is_fraud and draft.get("fraud_type") else None,
-        "event_time": transaction["event_time"],
-        "reported_at": to_millis(reported, column_map.time_format, "reported_at")
-        if reported not in (None, "")
-        else transaction["event_time"] + int(column_map.label_delay_days * DAY_MS),
-    }
 
 
 def run_replay(settings: Settings, file: Path, map_file: Path | None) -> None:
@@ -152,11 +150,14 @@ def run_replay(settings: Settings, file: Path, map_file: Path | None) -> None:
         UserError: file, map or stack are not as they must be; nothing was sent then.
     """
     column_map = load_map(map_file)
-    columns, total, batches = open_rows(file)
+    broken: list[str] = []
+    columns, total, batches = open_rows(file, column_map.delimiter, broken)
     fields = fields_of(column_map, columns, file)
     require_topics(wait_for_broker(settings), TRANSACTIONS_TOPIC, LABELS_TOPIC, DEAD_LETTER_TOPIC)
     registry = Registry(settings.schema_registry_url)
-    encoders = {topic: load_encoder(registry, settings.schema_dir, topic) for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC)}
+    encoders = {
+        topic: load_encoder(registry, settings.schema_dir, topic) for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC)
+    }
     delivery = Delivery(settings)
     # The same file gives the same ids, so rows that are sent twice are recognised as the same.
     source = hashlib.sha256(file.name.encode()).hexdigest()[:8]
@@ -170,13 +171,20 @@ def run_replay(settings: Settings, file: Path, map_file: Path | None) -> None:
                 key = str(draft.get("user_id", "")).encode()
                 try:
                     transaction = to_transaction(draft, column_map.time_format)
-                    label = to_label(draft, transaction, column_map)
+                    label = to_label(draft, transaction, column_map.time_format, column_map.label_delay_days)
                     transactions.append({"key": key, "value": encoders[TRANSACTIONS_TOPIC].encode(transaction)})
                     if label:
                         row_labels.append({"key": key, "value": encoders[LABELS_TOPIC].encode(label)})
                 except SerializationError as error:
                     refused[str(error).partition(":")[0]] += 1
                     delivery.dead_letter_record(TRANSACTIONS_TOPIC, key, draft, error)
+            while broken:
+                number += 1
+                line = broken.pop()
+                refused["line"] += 1
+                delivery.dead_letter_record(
+                    TRANSACTIONS_TOPIC, None, {"line": line}, SerializationError(f"line: {line}")
+                )
             delivery.send_batch(TRANSACTIONS_TOPIC, transactions)
             delivery.send_batch(LABELS_TOPIC, row_labels)
             labels += len(row_labels)
@@ -189,7 +197,8 @@ def _print_report(
     rows: int, labels: int, refused: Counter[str], delivery: Delivery, fields: dict[str, str], column_map: ColumnMap
 ) -> None:
     sent = delivery.delivered - labels
-    print(f"rows read: {rows:,}; sent: {sent:,}; labels sent: {labels:,}; dead-lettered: {delivery.counts.dead_lettered:,}")
+    dead = delivery.counts.dead_lettered
+    print(f"rows read: {rows:,}; sent: {sent:,}; labels sent: {labels:,}; dead-lettered: {dead:,}")
     for field, count in refused.most_common():
         print(f"  {field} does not fit: {count:,}")
     for reason, count in delivery.counts.by_reason.items():

@@ -57,9 +57,7 @@ def load_or_start(path: Path, wanted: Simulation) -> Simulation:
     return running
 
 
-def last_of_each_partition(
-    consumer: Consumer, topic: str, read: Callable[[bytes], Any | None]
-) -> dict[int, Any]:
+def last_of_each_partition(consumer: Consumer, topic: str, read: Callable[[bytes], Any | None]) -> dict[int, Any]:
     """The newest of the simulator's own messages in each partition.
 
     Args:
@@ -94,7 +92,7 @@ def _values(consumer: Consumer, topic: str, partition: int, start: int, end: int
             if error.code() == KafkaError._PARTITION_EOF:
                 break
             raise UserError(f"{topic}[{partition}]: {error.str()}")
-        position = message.offset() + 1
+        position = (message.offset() or 0) + 1
         if position <= end:
             values.append(message.value() or b"")
     consumer.unassign()

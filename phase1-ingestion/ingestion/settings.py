@@ -40,22 +40,22 @@ class Settings(BaseSettings):
 
     kafka_bootstrap_servers: str = "localhost:9092"
     schema_registry_url: str = "http://localhost:8081"
-    kafka_replication: int = Field(1, ge=1)
+    kafka_replication: int = Field(default=1, ge=1)
 
     simulator: Literal["on", "off"] = "on"
     producer_tps: Annotated[float | Literal["natural"], BeforeValidator(_tps)] = 100.0
-    sim_seed: int = Field(42, ge=0)
-    sim_users: int = Field(20_000, ge=10, le=5_000_000)
-    backfill_days: int = Field(45, ge=0, le=3650)
-    runway_days: int = Field(90, ge=0, le=3650)
-    label_delay_scale: float = Field(1.0, gt=0, le=1)
-    invalid_rate: float = Field(0.0, ge=0, le=1)
+    sim_seed: int = Field(default=42, ge=0)
+    sim_users: int = Field(default=20_000, ge=10, le=5_000_000)
+    backfill_days: int = Field(default=45, ge=0, le=3650)
+    runway_days: int = Field(default=90, ge=0, le=3650)
+    label_delay_scale: float = Field(default=1.0, gt=0, le=1)
+    invalid_rate: float = Field(default=0.0, ge=0, le=1)
 
     schema_dir: Path = Path(__file__).parent.parent / "schemas"
     state_dir: Path = Path("/var/lib/producer")
-    metrics_port: int = Field(9400, ge=0, le=65535)
+    metrics_port: int = Field(default=9400, ge=0, le=65535)
     # How long a start waits for the broker and the registry before it gives up with a message.
-    connect_timeout_seconds: float = Field(30.0, gt=0)
+    connect_timeout_seconds: float = Field(default=30.0, gt=0)
 
 
 def load_settings() -> Settings:

@@ -5,7 +5,7 @@ import json
 import struct
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 from fastavro.types import AvroMessage, Schema
@@ -75,7 +75,7 @@ class Encoder:
 
     def _explain(self, record: dict[str, Any], error: Exception) -> str:
         """Only after a failure: find the field, which the writer's own error doesn't name."""
-        for field in self.schema["fields"]:
+        for field in cast(dict[str, Any], self.schema)["fields"]:
             name = field["name"]
             if name not in record and "default" not in field:
                 return f"{name}: missing"
@@ -84,7 +84,9 @@ class Encoder:
                 validate(value, field["type"], raise_errors=True)
                 fastavro.schemaless_writer(io.BytesIO(), field["type"], value)
             except (ValidationError, ValueError, TypeError, OverflowError) as cause:
-                detail = f" ({cause})" if isinstance(cause, ValueError) and not isinstance(cause, ValidationError) else ""
+                detail = (
+                    f" ({cause})" if isinstance(cause, ValueError) and not isinstance(cause, ValidationError) else ""
+                )
                 return f"{name}: {value!r:.80} does not fit {_type_name(field['type'])}{detail}"
         return f"{type(error).__name__}: {error}"
 

@@ -69,7 +69,7 @@ def build_cardholders(count: int, seed: int, merchants: Merchants) -> Cardholder
 
 def hash64(*parts: np.ndarray | int) -> np.ndarray:
     """A well-mixed 64-bit number from integers (splitmix64), for ids and choices that must not need a stored table."""
-    value = np.uint64(0x9E3779B97F4A7C15)
+    value: np.ndarray = np.asarray(np.uint64(0x9E3779B97F4A7C15))
     with np.errstate(over="ignore"):
         for part in parts:
             value = (value ^ np.asarray(part).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)

@@ -50,7 +50,9 @@ def _start(day: int, rng: np.random.Generator) -> int:
     return day * DAY_MS + int(rng.integers(0, DAY_MS))
 
 
-def _usual_amount(people: Cardholders, merchants: Merchants, user: np.ndarray, merchant: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _usual_amount(
+    people: Cardholders, merchants: Merchants, user: np.ndarray, merchant: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     category = merchants.category[merchant]
     return people.level[user] + AMOUNT[category] + SPREAD[category] * rng.standard_normal(len(user))
 
@@ -75,7 +77,9 @@ def _card_testing(people: Cardholders, merchants: Merchants, day: int, rng: np.r
     cents = np.clip(rng.lognormal(5.5, 0.7, n).astype(np.int64), 50, 2_500)
     cents[tests:] = to_cents(people.level[user[tests:]] + rng.normal(1.3, 0.6, larger))
     device, device_type = _stranger_device(n, rng)
-    return Payments(user, merchant, cents, np.concatenate([times, later]), device, device_type, np.full(n, CARD_TESTING))
+    return Payments(
+        user, merchant, cents, np.concatenate([times, later]), device, device_type, np.full(n, CARD_TESTING)
+    )
 
 
 def _account_takeover(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:

@@ -48,7 +48,12 @@ def _times(people: Cardholders, user: np.ndarray, day: int, rng: np.random.Gener
 
 
 def _payments(
-    people: Cardholders, merchants: Merchants, user: np.ndarray, day: int, event_ms: np.ndarray, rng: np.random.Generator
+    people: Cardholders,
+    merchants: Merchants,
+    user: np.ndarray,
+    day: int,
+    event_ms: np.ndarray,
+    rng: np.random.Generator,
 ) -> Payments:
     n = len(user)
     merchant = _choose_merchant(people, merchants, user, day, rng)
@@ -78,7 +83,7 @@ def _choose_merchant(
 def choose_device(
     people: Cardholders, user: np.ndarray, category: np.ndarray, day: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the user's own devices pays, and its type: the card at a terminal or cash machine, else a phone or computer."""
+    """Which of the user's own devices pays, and its type: the card where it is present, else a phone or computer."""
     online = rng.random(len(user)) < ONLINE[category]
     slot = rng.integers(0, 3, len(user)) % people.devices[user]
     at_counter = np.where(category == CATEGORY_INDEX["cash"], ATM, POS)

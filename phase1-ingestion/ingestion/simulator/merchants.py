@@ -1,4 +1,4 @@
-"""The merchants of the simulated world: the same for every seed, so that the reference table of phase 3 fits all runs."""
+"""The merchants of the simulated world: the same for every seed, so that one reference table fits all runs."""
 
 from dataclasses import dataclass
 
@@ -66,7 +66,20 @@ COUNTRIES = (
 HOME_COUNTRIES = 8
 COUNTRY_CODES = tuple(country[0] for country in COUNTRIES)
 
-_WORDS = ("Blue", "Old Town", "Central", "North", "Garden", "River", "Star", "Union", "Royal", "Green", "Prime", "Corner")
+_WORDS = (
+    "Blue",
+    "Old Town",
+    "Central",
+    "North",
+    "Garden",
+    "River",
+    "Star",
+    "Union",
+    "Royal",
+    "Green",
+    "Prime",
+    "Corner",
+)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Records:
         self.keys = [user.encode() for user in self._users]
 
     def transactions(self, payments: Payments, positions: np.ndarray) -> Iterator[dict[str, Any]]:
-        """`Transaction` records; amount and event_time as the integers that Avro stores, which fastavro takes as they are."""
+        """`Transaction` records; amount and event_time as Avro stores them, which fastavro takes as they are."""
         for user, merchant, cents, event_ms, device, device_type, position in zip(
             payments.user.tolist(),
             payments.merchant.tolist(),

@@ -111,7 +111,10 @@ class Stream:
         """The labels that are reported on `day`, in that order."""
         parts = [self._labels_from(d) for d in range(max(self.start_day, day - LABEL_LIMIT_DAYS), day + 1)]
         every = [part.take(part.reported_ms // DAY_MS == day) for part in parts]
-        columns = [np.concatenate([getattr(p, name) for p in every] or [np.empty(0, np.int64)]) for name in Labels.__annotations__]
+        columns = [
+            np.concatenate([getattr(p, name) for p in every] or [np.empty(0, np.int64)])
+            for name in Labels.__annotations__
+        ]
         labels = Labels(*columns)
         return labels.take(np.lexsort((labels.position, labels.reported_ms)))
 
@@ -154,8 +157,14 @@ class Stream:
         days = np.clip(rng.lognormal(1.8, 0.6, n), 0.5, LABEL_LIMIT_DAYS - 3)
         scale = np.where(payments.event_ms >= self._live_ms, self._label_delay_scale, 1.0)
         # A label can't be known before the payment it is about.
-        reported = np.maximum(payments.event_ms + (days * scale * DAY_MS).astype(np.int64), block.arrival_ms + MINUTE_MS)
+        reported = np.maximum(
+            payments.event_ms + (days * scale * DAY_MS).astype(np.int64), block.arrival_ms + MINUTE_MS
+        )
         index = np.flatnonzero(known)
         return Labels(
-            block.positions[index], payments.user[index], payments.event_ms[index], reported[index], payments.scenario[index]
+            block.positions[index],
+            payments.user[index],
+            payments.event_ms[index],
+            reported[index],
+            payments.scenario[index],
         )

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# All linters over the whole repository, in the lint image. --fix lets Ruff correct what it can.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+
+infra/scripts/env.sh
+infra/docker/engine.sh
+infra/docker/build.sh
+say "building image lint"
+docker build --quiet --file infra/images/lint/Dockerfile --tag "$(image lint)" \
+  --build-arg "PYTHON_BUILD=$(image python-build)" . >/dev/null
+
+in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
+
+mapfile -t shell_files < <(git grep -lE '^#!.*(bash|sh)$' -- ':!*.md')
+mapfile -t dockerfiles < <(git ls-files '*Dockerfile')
+
+if [[ "${1:-}" == --fix ]]; then
+  lint_mount=rw in_lint ruff check --no-cache --fix-only --quiet .
+  lint_mount=rw in_lint ruff format --no-cache .
+fi
+
+failed=0
+check() {
+  local name="$1"
+  shift
+  say "$name"
+  in_lint "$@" || failed=1
+}
+check "ruff check" ruff check --no-cache .
+check "ruff format" ruff format --no-cache --check .
+check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python phase1-ingestion/ingestion
+check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
+check hadolint hadolint "${dockerfiles[@]}"
+((failed == 0)) || die "lint found something; 'infra/scripts/lint.sh --fix' corrects what Ruff can"
+say "lint is clean"

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Sourced by the scripts that test: a stack of their own beside the user's, and taken down at the end whatever happens.
+set -euo pipefail
+
+# own_stack PROJECT: own project name (so own containers, volumes, networks), ports shifted by 10,000 where not set.
+own_stack() {
+  local line name
+  infra/scripts/env.sh
+  infra/docker/engine.sh
+  export COMPOSE_PROJECT_NAME="$1"
+  while IFS= read -r line; do
+    name="${line%%=*}"
+    export "$name=$((${line#*=} + 10000))"
+  done < <(grep -E '^[A-Z_]+_PORT=' .env.example)
+  # Whatever an earlier run that was killed has left behind.
+  take_down
+  trap take_down EXIT
+}
+
+take_down() { docker compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true; }
+
+# build_test_image NAME DOCKERFILE: the stage "test" of a Dockerfile as image NAME-test.
+build_test_image() {
+  local name="$1" dockerfile="$2" log
+  say "building image $name-test"
+  log="$(docker build --progress plain --target test --file "$dockerfile" --tag "$(image "$name-test")" \
+    --build-arg "PYTHON=$(image python)" --build-arg "PYTHON_BUILD=$(image python-build)" . 2>&1)" ||
+    die "image $name-test could not be built:
+$(tail -n 40 <<<"$log")"
+}
+
+# run_in_stack IMAGE COMMAND...: in the stack's network, with the engine's socket, since drills kill and stop services.
+run_in_stack() {
+  local name="$1"
+  shift
+  docker run --rm --network "${COMPOSE_PROJECT_NAME}_ingestion" \
+    --volume /var/run/docker.sock:/var/run/docker.sock \
+    --env COMPOSE_PROJECT_NAME --env KAFKA_BOOTSTRAP_SERVERS=kafka:29092 \
+    --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 \
+    --user 0 "$(image "$name")" "$@"
+}

@@ -1,0 +1,28 @@
+"""A wrong setting is one line that names it and says what to do, and a non-zero exit."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WRONG = [
+    ({"PRODUCER_TPS": "abc"}, "PRODUCER_TPS=abc: must be a number of transactions a second above 0"),
+    ({"PRODUCER_TPS": "-5"}, "PRODUCER_TPS=-5: must be a number"),
+    ({"SIM_USERS": "many"}, "SIM_USERS=many:"),
+    ({"SIMULATOR": "maybe"}, "SIMULATOR=maybe:"),
+    ({"INVALID_RATE": "2"}, "INVALID_RATE=2:"),
+    ({"KAFKA_BOOTSTRAP_SERVERS": "localhost:1"}, "KAFKA_BOOTSTRAP_SERVERS=localhost:1: no broker answers"),
+]
+
+
+@pytest.mark.parametrize(("environment", "message"), WRONG)
+def test_a_wrong_setting(environment: dict[str, str], message: str) -> None:
+    environment = os.environ | {"CONNECT_TIMEOUT_SECONDS": "1"} | environment
+    run = subprocess.run(
+        [sys.executable, "-m", "ingestion.cli", "produce"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 2
+    lines = [line for line in run.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, run.stderr
+    assert lines[0].startswith(f"error: {message}")
