@@ -63,12 +63,19 @@ class Resume:
 class Simulator:
     """One run of the producer over a stream."""
 
-    def __init__(self, settings: Settings, simulation: Simulation, partitions: int, delivery: Delivery) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        simulation: Simulation,
+        partitions: int,
+        delivery: Delivery,
+        stop: threading.Event,
+    ) -> None:
         registry = Registry(settings.schema_registry_url)
         self.settings = settings
         self.simulation = simulation
         self.delivery = delivery
-        self.stopping = False
+        self._stop = stop
         self.stream = Stream(
             simulation.sim_seed,
             simulation.sim_users,
@@ -97,12 +104,12 @@ class Simulator:
         return Resume(payments, reported, about)
 
     def run(self) -> None:
-        """Send the stream until `stopping` is set."""
+        """Send the stream until `stop` is set."""
         pacer = Pacer(self.settings.producer_tps)
         first_day = self.resume.first_day(self.simulation.start_day)
         self._catch_up_labels(first_day)
         day = first_day
-        while not self.stopping:
+        while not self._stop.is_set():
             live = day >= self.simulation.live_day
             if live and not pacer.started:
                 pacer.start()
@@ -117,7 +124,7 @@ class Simulator:
         if not missing.all():
             payments, positions, arrival = payments.take(missing), positions[missing], arrival[missing]
         sent = 0
-        while sent < len(positions) and not self.stopping:
+        while sent < len(positions) and not self._stop.is_set():
             due = SLICE if pacer is None else pacer.due(arrival, sent, SLICE, self.delivery.poll)
             if due == 0:
                 continue
@@ -127,7 +134,7 @@ class Simulator:
             sent += len(index)
             self._send_labels(day, int(arrival[part][-1]))
             self._report(day, arrival[part][-1])
-        if not self.stopping:
+        if not self._stop.is_set():
             self._send_labels(day, (day + 1) * DAY_MS)
             self._report(day, (day + 1) * DAY_MS)
 
@@ -207,38 +214,28 @@ def run_producer(settings: Settings) -> None:
     Raises:
         UserError: a setting is wrong, or the broker or the registry doesn't answer.
     """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     admin = wait_for_broker(settings)
     partitions = require_topics(admin, TRANSACTIONS_TOPIC, LABELS_TOPIC, DEAD_LETTER_TOPIC)[TRANSACTIONS_TOPIC]
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
     if settings.simulator == "off":
-        wait_idle()
+        # Stay up, so that the stack is the same with and without simulated traffic.
+        log.info("SIMULATOR=off: no simulated traffic; send your own with make replay FILE=…")
+        metrics.RUNNING.set(1)
+        stop.wait()
         return
-    simulation = load_or_start(
-        settings.state_dir / "simulation.json", wanted_simulation(settings, int(time.time() * 1000))
-    )
+    now_ms = int(time.time() * 1000)
+    simulation = load_or_start(settings.state_dir / "simulation.json", wanted_simulation(settings, now_ms))
     delivery = Delivery(settings)
-    simulator = Simulator(settings, simulation, partitions, delivery)
-
-    def stop(signum: int, frame: object) -> None:
-        simulator.stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    simulator = Simulator(settings, simulation, partitions, delivery, stop)
     metrics.RUNNING.set(1)
-    log.info("running", extra={"fields": {**vars(simulation), "resumed": bool((simulator.resume.payments >= 0).any())}})
+    resumed = bool((simulator.resume.payments >= 0).any())
+    log.info("running", extra={"fields": {**vars(simulation), "resumed": resumed}})
     try:
         simulator.run()
     finally:
         delivery.flush()
         log.info("stopped", extra={"fields": {**vars(delivery.counts), "delivered": delivery.delivered}})
-
-
-def wait_idle() -> None:
-    """SIMULATOR=off: stay up, so that the stack is the same with and without simulated traffic."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    log.info("SIMULATOR=off: no simulated traffic; send your own with make replay FILE=…")
-    metrics.RUNNING.set(1)
-    stopped.wait()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import fastavro
+from fastavro.schema import SchemaParseException, UnknownType
 from fastavro.types import AvroMessage, Schema
 from fastavro.validation import ValidationError, validate
 
@@ -30,7 +31,7 @@ def load_schema(path: Path) -> tuple[str, Schema]:
         return text, load_schema_text(text)
     except OSError as error:
         raise UserError(f"schema {path}: {error.strerror}; restore the file or correct SCHEMA_DIR") from None
-    except (json.JSONDecodeError, fastavro.schema.SchemaParseException, KeyError) as error:
+    except (json.JSONDecodeError, SchemaParseException, UnknownType, KeyError) as error:
         raise UserError(f"schema {path} is not a valid Avro schema: {error}; correct the file") from None
 
 

@@ -21,7 +21,7 @@ def test_amounts(value: object, cents: int) -> None:
 
 @pytest.mark.parametrize("value", ["12,50", "abc", "", None, "nan", "inf", 1.005])
 def test_amounts_that_are_none(value: object) -> None:
-    with pytest.raises(SerializationError, match="^amount: "):
+    with pytest.raises(SerializationError, match=r"^amount: "):
         to_cents(value)
 
 

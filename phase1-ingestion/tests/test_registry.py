@@ -51,7 +51,7 @@ def test_a_new_field_with_a_default_passes_and_old_messages_stay_readable(
 
 
 @pytest.mark.parametrize(
-    "change", [{"channel": {"type": "string"}}, {"amount": {"type": "string"}}, {"user_id": {"type": "long"}}]
+    "change", [{"channel": {"type": "string"}}, {"amount": {"type": "long"}}, {"user_id": {"type": "long"}}]
 )
 def test_an_incompatible_change_is_refused(settings: Settings, registry: Registry, change: dict) -> None:
     with pytest.raises(UserError, match=r"transactions.raw-value: the registry refuses the schema: "):
@@ -62,7 +62,7 @@ def test_an_unregistered_schema_says_how_to_register_it(settings: Settings, regi
     text = changed(settings, other={"type": ["null", "string"], "default": None})
     (tmp_path / "transaction.avsc").write_text(text)
     with pytest.raises(
-        UserError, match="doesn't have this schema .* register it: docker compose run --rm ingestion-init"
+        UserError, match=r"doesn't have this schema .* register it: docker compose run --rm ingestion-init"
     ):
         load_encoder(registry, tmp_path, TRANSACTIONS_TOPIC)
 
