@@ -118,7 +118,7 @@ def count_in(settings: Settings, topic: str) -> int:
 
 
 def id_in(value: bytes | None) -> str:
-    """The first field, transaction_id, of an Avro record in wire format: a length and that many bytes. "" for garbage."""
+    """The first field, transaction_id, of a message: a length and that many bytes; empty for garbage."""
     try:
         return value[6 : 6 + (value[5] >> 1)].decode() if value else ""
     except (IndexError, UnicodeDecodeError):
