@@ -35,6 +35,8 @@ run_in_stack() {
   shift
   docker run --rm --network "${COMPOSE_PROJECT_NAME}_ingestion" \
     --volume /var/run/docker.sock:/var/run/docker.sock \
+    --volume "${COMPOSE_PROJECT_NAME}_producer-state:/var/lib/producer" \
+    --volume "$ROOT/infra/e2e:/app/e2e:ro" --env PYTHONPATH=/app:/app/tests \
     --env COMPOSE_PROJECT_NAME --env KAFKA_BOOTSTRAP_SERVERS=kafka:29092 \
     --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 \
     --user 0 "$(image "$name")" "$@"

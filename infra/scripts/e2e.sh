@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The whole stack end to end, as a user starts it, on a project, volumes and ports of its own: real data through
+# everything, drills in short form, then taken down. Leaves reports/e2e.md with what was checked and how long it took.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
+
+# A small world, so that everything is there within a minute; bad messages of every kind among the good ones.
+export SIM_USERS=2000 BACKFILL_DAYS=10 PRODUCER_TPS=500 INVALID_RATE=0.02
+
+timings=()
+# timed WHAT COMMAND...: runs it and notes how long it took.
+timed() {
+  local what="$1" started="$SECONDS"
+  shift
+  say "e2e: $what"
+  "$@"
+  timings+=("| $what | $((SECONDS - started)) s |")
+}
+
+own_stack fraud-platform-e2e
+timed "make up" make --no-print-directory up
+timed "make replay, the example file" make --no-print-directory replay \
+  FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml
+timed "make dlq-show" make --no-print-directory dlq-show LAST=3
+timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
+timed "make kafka-lag" make --no-print-directory kafka-lag
+build_test_image ingestion phase1-ingestion/Dockerfile
+mkdir -p reports
+timed "checks and drills" run_in_stack ingestion-test pytest e2e --verbose --durations=0 | tee reports/e2e.log
+
+{
+  printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"
+  printf '%s\n' "${timings[@]}"
+  printf '\n```\n%s\n```\n' "$(grep -E 'PASSED|FAILED|s call|passed|failed' reports/e2e.log)"
+} >reports/e2e.md
+say "e2e: everything holds; report in reports/e2e.md"
