@@ -26,7 +26,8 @@ timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
 build_test_image ingestion phase1-ingestion/Dockerfile
 mkdir -p reports
-timed "checks and drills" run_in_stack ingestion-test pytest e2e --verbose --durations=0 | tee reports/e2e.log
+checks() { run_in_stack ingestion-test pytest e2e -vv --durations=0 | tee reports/e2e.log; }
+timed "checks and drills" checks
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,13 +13,17 @@ WRONG = [
     ({"SIM_USERS": "many"}, "SIM_USERS=many:"),
     ({"SIMULATOR": "maybe"}, "SIMULATOR=maybe:"),
     ({"INVALID_RATE": "2"}, "INVALID_RATE=2:"),
+    ({"SCHEMA_REGISTRY_URL": "http://schema-registry:1"}, "SCHEMA_REGISTRY_URL=http://schema-registry:1: no schema"),
+    ({"SCHEMA_DIR": "/nowhere"}, "schema /nowhere/transaction.avsc: No such file or directory; restore the file"),
+    ({"STATE_DIR": "/nowhere"}, "/nowhere/simulation.json: "),
     ({"KAFKA_BOOTSTRAP_SERVERS": "localhost:1"}, "KAFKA_BOOTSTRAP_SERVERS=localhost:1: no broker answers"),
 ]
 
 
 @pytest.mark.parametrize(("environment", "message"), WRONG)
-def test_a_wrong_setting(environment: dict[str, str], message: str) -> None:
-    environment = os.environ | {"CONNECT_TIMEOUT_SECONDS": "1"} | environment
+def test_a_wrong_setting(environment: dict[str, str], message: str, tmp_path: Path) -> None:
+    here = {"CONNECT_TIMEOUT_SECONDS": "1", "STATE_DIR": str(tmp_path), "METRICS_PORT": "0"}
+    environment = os.environ | here | environment
     run = subprocess.run(
         [sys.executable, "-m", "ingestion.cli", "produce"], env=environment, capture_output=True, text=True, timeout=60
     )
