@@ -37,7 +37,7 @@ addresses: ## The table of addresses and logins
 test: phase1-test ## All tests, in Docker, against real services
 phase1-test: ## The tests of phase 1
 	@infra/scripts/test.sh 1
-lint: ## Ruff, mypy, shellcheck, hadolint
+lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
 	@infra/scripts/e2e.sh

@@ -26,7 +26,7 @@ docker compose up --detach --wait --wait-timeout 300 "${services[@]}" || {
   die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
 }
 if [[ " ${services[*]} " == *" producer "* ]]; then
-  say "the history is being sent (once per stack)"
+  # Draws nothing where the history is complete already: it is sent once per stack.
   docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
 fi
 infra/scripts/addresses.sh

@@ -195,7 +195,6 @@ class Simulator:
         self.delivery.poll(0)
         start, live = self.simulation.start_day, self.simulation.live_day
         metrics.SIMULATED_TIME.set(clock_ms / 1000)
-        metrics.BACKFILL_TOTAL.set(live - start)
         metrics.BACKFILL_SENT.set(min(live - start, clock_ms / DAY_MS - start))
 
 
@@ -231,6 +230,7 @@ def run_producer(settings: Settings) -> None:
     simulation = load_or_start(settings.state_dir / "simulation.json", wanted_simulation(settings, now_ms))
     delivery = Delivery(settings)
     simulator = Simulator(settings, simulation, partitions, delivery, stop)
+    metrics.BACKFILL_TOTAL.set(simulation.live_day - simulation.start_day)
     metrics.RUNNING.set(1)
     resumed = bool((simulator.resume.payments >= 0).any())
     log.info("running", extra={"fields": {**vars(simulation), "resumed": resumed}})

@@ -31,7 +31,7 @@ def follow_backfill(url: str) -> None:
         except httpx2.HTTPError:
             raise UserError(f"{url}: the producer doesn't answer; see docker compose logs producer") from None
         total, sent = gauges.get("producer_backfill_days", 0), gauges.get("producer_backfill_days_sent", 0)
-        if total == 0:
+        if total == 0 or (bar is None and sent >= total):  # nothing to send, or sent long ago
             return
         bar = bar or tqdm(
             total=total,
@@ -41,7 +41,7 @@ def follow_backfill(url: str) -> None:
             # In a log file each drawing is a line of its own.
             mininterval=0.5 if sys.stderr.isatty() else 5.0,
         )
-        bar.set_postfix_str(f"{gauges.get('producer_messages_delivered_total', 0):,.0f} messages")
+        bar.set_postfix_str(f"{gauges.get('producer_messages_delivered_total', 0):,.0f} messages", refresh=False)
         bar.update(sent - bar.n)
         if sent >= total:
             bar.close()
