@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 # The services of each phase; a phase needs those of the phases before it.
 PHASE1 := kafka schema-registry producer
+PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 
 ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 
@@ -12,24 +13,26 @@ ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-.PHONY: doctor up phase1-up down clean build
+.PHONY: doctor up phase1-up phase2-up down clean build
 doctor: ## Look at this machine: cores, memory, disk, ports, engine, registry
 	@infra/scripts/doctor.sh
-up: phase1-up ## Everything up, from a machine with nothing, and the table of addresses
+up: phase2-up ## Everything up, from a machine with nothing, and the table of addresses
 phase1-up: ## Phase 1: Kafka, schema registry, simulated transactions
 	@infra/scripts/up.sh $(PHASE1)
+phase2-up: ## Phase 2: MinIO, the Spark cluster, every transaction in Delta Bronze
+	@infra/scripts/up.sh $(PHASE2)
 down: ## Stop everything; the data stays
 	docker compose down --remove-orphans
 clean: ## Stop everything and delete all data (asks first)
 	@infra/scripts/clean.sh
 build: ## Build all images anew where something changed
-	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE1)
+	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE2)
 
 .PHONY: pull push addresses
 pull: ## Take all our images from IMAGE_REGISTRY instead of building them
-	docker compose pull --ignore-buildable=false $(PHASE1)
+	docker compose pull --ignore-buildable=false $(PHASE2)
 push: ## Share all our images through IMAGE_REGISTRY
-	docker compose push $(PHASE1)
+	docker compose push $(PHASE2)
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 

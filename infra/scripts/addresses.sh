@@ -12,4 +12,8 @@ row kafka Kafka "localhost:$(env_value KAFKA_PORT)"
 row kafka-ui "Kafka UI" "http://localhost:$(env_value KAFKA_UI_PORT)"
 row schema-registry "Schema Registry" "http://localhost:$(env_value SCHEMA_REGISTRY_PORT)/subjects"
 row producer "Producer metrics" "http://localhost:$(env_value PRODUCER_METRICS_PORT)/metrics"
+row minio "MinIO console" "http://localhost:$(env_value MINIO_CONSOLE_PORT)" "$(env_value MINIO_ROOT_USER) / MINIO_ROOT_PASSWORD in .env"
+row minio "S3 API" "http://localhost:$(env_value MINIO_PORT)"
+row spark-master "Spark master" "http://localhost:$(env_value SPARK_MASTER_PORT)"
+row spark-streaming "Bronze metrics" "http://localhost:$(env_value BRONZE_METRICS_PORT)/metrics"
 printf '\n'

@@ -59,10 +59,11 @@ check_engine() {
 # A port that one of our own containers publishes is not in the way.
 check_ports() {
   local ours name port busy=0
-  ours="$(docker compose ps --format '{{.Ports}}' 2>/dev/null || true)"
+  ours=" $(docker compose ps --quiet 2>/dev/null | xargs -r docker inspect --format \
+    '{{range .NetworkSettings.Ports}}{{range .}}{{.HostPort}} {{end}}{{end}}' 2>/dev/null | tr '\n' ' ' || true)"
   while IFS='=' read -r name port; do
     port="$(env_value "$name")"
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && [[ "$ours" != *":$port->"* ]]; then
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && [[ "$ours" != *" $port "* ]]; then
       problem "port $port" "in use by another program; stop it, or set $name to another port in .env"
       busy=1
     fi

@@ -1,0 +1,1 @@
+"""Phase 2: Kafka to Delta Bronze, exactly once."""

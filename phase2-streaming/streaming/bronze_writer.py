@@ -1,0 +1,273 @@
+"""The Bronze writer: every Kafka record once into Delta, or into the dead letter topic.
+
+Upstream are the producer and replay, downstream the dbt models. A batch is written with its number as Delta's
+transaction identifier, so one that is replayed after a crash adds nothing.
+"""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from delta.tables import DeltaTable
+from prometheus_client import start_http_server
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming import StreamingQuery
+
+from streaming.decode import decoded, undecodable, with_kafka_columns
+from streaming.progress import ProgressListener, record_batch
+from streaming.quality_checks import LABEL_RULES, TRANSACTION_RULES, broken_rules
+from streaming.registry import Schemas, SchemaSource
+from streaming.settings import Settings, load_settings
+
+log = logging.getLogger("bronze")
+
+DEAD_LETTER_TOPIC = "transactions.dlq"
+# Topic -> name of its Bronze table, and its rules.
+TABLES: dict[str, tuple[str, dict[str, str]]] = {
+    "transactions.raw": ("transactions", TRANSACTION_RULES),
+    "transactions.labels": ("labels", LABEL_RULES),
+}
+DECODING_ERRORS = ("value_empty", "not_wire_format", "schema_unknown", "undecodable")
+# What Bronze adds to the decoded fields.
+LOAD_COLUMNS = ("schema_id", "kafka_partition", "kafka_offset", "kafka_timestamp", "loaded_at", "is_late", "event_date")
+TABLE_PROPERTIES = {
+    # Merges a partition's files once there are 50 small ones: a day of 10-second batches leaves a few dozen, not 17,000.
+    "delta.autoOptimize.autoCompact": "true",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
+
+
+def build_session(settings: Settings) -> SparkSession:
+    """The session; master and resources come from spark-submit."""
+    session = (
+        SparkSession.builder.appName("bronze-writer")
+        .config("spark.hadoop.fs.s3a.endpoint", settings.s3_endpoint)
+        .config("spark.hadoop.fs.s3a.access.key", settings.s3_access_key)
+        .config("spark.hadoop.fs.s3a.secret.key", settings.s3_secret_key)
+        # Seconds of retries, not minutes: when MinIO is away the job ends, and its next start goes on from the checkpoint.
+        .config("spark.hadoop.fs.s3a.attempts.maximum", "5")
+        .config("spark.hadoop.fs.s3a.retry.limit", "5")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("WARN")
+    return session
+
+
+def read_kafka(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
+    """The topic as a stream, from its beginning; missing offsets end the job instead of being skipped."""
+    return (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "true")
+        .option("includeHeaders", "true")
+        .option("maxOffsetsPerTrigger", settings.bronze_max_offsets_per_trigger)
+        .load()
+    )
+
+
+def checked(batch: DataFrame, schemas: Schemas, rules: dict[str, str]) -> DataFrame:
+    """Decode a batch and name what is wrong with each row.
+
+    Returns:
+        the Kafka columns, the decoded fields, and `reasons`: the names of all broken rules, empty for a good row.
+    """
+    with_record = with_kafka_columns(batch).withColumn("record", decoded(schemas))
+    why_not = undecodable(schemas, F.col("record"))
+    flat = with_record.withColumn("undecodable", why_not).select("*", "record.*").drop("record")
+    reasons = F.when(F.col("undecodable").isNotNull(), F.array("undecodable")).otherwise(broken_rules(rules))
+    return flat.withColumn("reasons", reasons).drop("undecodable")
+
+
+def bronze_rows(rows: DataFrame, watermark: datetime | None) -> DataFrame:
+    """The good rows as they stand in Bronze: the decoded fields unmodified, and where and when they came from.
+
+    Args:
+        watermark: what happened before it is late; None while nothing was seen yet.
+    """
+    fields = [c for c in rows.columns if not c.startswith("kafka_") and c not in ("schema_id", "reasons")]
+    is_late = F.col("event_time") < F.lit(watermark) if watermark else F.lit(False)
+    return (
+        rows.where(F.size("reasons") == 0)
+        .withColumn("loaded_at", F.current_timestamp())
+        .withColumn("is_late", is_late)
+        .withColumn("event_date", F.to_date("event_time"))
+        .select(*fields, *LOAD_COLUMNS)
+    )
+
+
+def dead_letters(rows: DataFrame, topic: str) -> DataFrame:
+    """The bad rows as messages for the dead letter topic: original key and value, everything else in headers."""
+    attempts = F.expr("filter(kafka_headers, h -> h.key = 'dlq.attempts')[0].value").cast("string").cast("int")
+    headers: dict[str, Column] = {
+        "dlq.stage": F.lit("bronze"),
+        "dlq.reasons": F.array_join("reasons", ","),
+        "dlq.error": F.concat(F.lit("breaks "), F.array_join("reasons", ", ")),
+        "dlq.topic": F.lit(topic),
+        "dlq.partition": F.col("kafka_partition").cast("string"),
+        "dlq.offset": F.col("kafka_offset").cast("string"),
+        "dlq.failed_at": F.date_format(F.current_timestamp(), "yyyy-MM-dd'T'HH:mm:ss.SSS'+00:00'"),
+        # A message that was sent back from the dead letter topic says how often it had failed by then.
+        "dlq.attempts": (F.coalesce(attempts, F.lit(0)) + 1).cast("string"),
+    }
+    as_headers = [F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in headers.items()]
+    return rows.where(F.size("reasons") > 0).select(
+        F.col("kafka_key").alias("key"), F.col("kafka_value").alias("value"), F.array(*as_headers).alias("headers")
+    )
+
+
+class BronzeTable:
+    """Writes the batches of one topic."""
+
+    def __init__(self, spark: SparkSession, settings: Settings, topic: str, schema_source: SchemaSource) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._schema_source = schema_source
+        self._name, self._rules = TABLES[topic]
+        self._path = f"{settings.bronze_path}/{self._name}"
+        self._first = True
+        self._ensure_table(spark)
+        self._newest: datetime | None = spark.read.format("delta").load(self._path).agg(F.max("event_time")).first()[0]
+
+    def _ensure_table(self, spark: SparkSession) -> None:
+        """The table exists, empty if need be, before the first batch, so that readers can be set up at once."""
+        nothing = spark.createDataFrame(
+            [],
+            "key binary, value binary, partition int, offset long, timestamp timestamp, "
+            "headers array<struct<key: string, value: binary>>",
+        )
+        rows = bronze_rows(checked(nothing, self._schema_source.schemas(self._topic), self._rules), None)
+        builder = DeltaTable.createIfNotExists(spark).location(self._path).addColumns(rows.schema)
+        for name, value in TABLE_PROPERTIES.items():
+            builder = builder.property(name, value)
+        builder.partitionedBy("event_date").execute()
+
+    def write(self, batch: DataFrame, batch_id: int) -> None:
+        """Write one batch: good rows to Delta, bad rows to the dead letter topic.
+
+        Only the first batch after a start can be a replay. Its good rows may be in Delta already, and whether its dead
+        letters were sent is not known, so they are sent (again). Later batches send dead letters only where the write
+        has counted any, which saves reading the batch twice.
+        """
+        rows = checked(batch, self._schema_source.schemas(self._topic), self._rules)
+        if self._first:
+            self._send_dead_letters(rows)
+        observation = Observation(f"batch {batch_id}")
+        self._append(rows.observe(observation, *self._counts()), batch_id)
+        if self._first:
+            # A replayed batch is not written, so nothing is observed: count it by itself.
+            counts = rows.agg(*self._counts()).first().asDict()
+            self._first = False
+        else:
+            counts = observation.get
+            if counts["bad"]:
+                self._send_dead_letters(rows)
+        self._record(counts)
+
+    def _append(self, rows: DataFrame, batch_id: int) -> None:
+        (
+            bronze_rows(rows, self._watermark())
+            .coalesce(self._settings.bronze_write_tasks)
+            .write.format("delta")
+            .mode("append")
+            .option("mergeSchema", "true")
+            .option("txnAppId", f"bronze-writer/{self._topic}")
+            .option("txnVersion", batch_id)
+            .save(self._path)
+        )
+
+    def _send_dead_letters(self, rows: DataFrame) -> None:
+        (
+            dead_letters(rows, self._topic)
+            .write.format("kafka")
+            .option("kafka.bootstrap.servers", self._settings.kafka_bootstrap_servers)
+            .option("kafka.max.request.size", 10_000_000)
+            .option("topic", DEAD_LETTER_TOPIC)
+            .option("includeHeaders", "true")
+            .save()
+        )
+
+    def _counts(self) -> list[Column]:
+        good = F.size("reasons") == 0
+        per_rule = [
+            F.count_if(F.array_contains("reasons", name)).alias(name) for name in (*self._rules, *DECODING_ERRORS)
+        ]
+        newest = F.max(F.when(good, F.col("event_time"))).alias("newest")
+        return [F.count_if(good).alias("good"), F.count_if(~good).alias("bad"), newest, *per_rule]
+
+    def _watermark(self) -> datetime | None:
+        return self._newest and self._newest - timedelta(minutes=self._settings.bronze_watermark_minutes)
+
+    def _record(self, counts: dict[str, Any]) -> None:
+        broken = {name: counts[name] for name in (*self._rules, *DECODING_ERRORS) if counts[name]}
+        if counts["newest"] is not None:
+            self._newest = max(counts["newest"], self._newest or counts["newest"])
+        record_batch(self._topic, counts["good"], counts["bad"], broken, self._newest)
+
+
+def start_query(spark: SparkSession, settings: Settings, topic: str, schema_source: SchemaSource) -> StreamingQuery:
+    """Start the stream of one topic into its table."""
+    table = BronzeTable(spark, settings, topic, schema_source)
+    write: Callable[[DataFrame, int], None] = table.write
+    return (
+        read_kafka(spark, settings, topic)
+        .writeStream.queryName(topic)
+        .foreachBatch(write)
+        .option("checkpointLocation", f"{settings.checkpoint_path}/{TABLES[topic][0]}")
+        .trigger(processingTime=f"{settings.bronze_trigger_seconds} seconds")
+        .start()
+    )
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return json.dumps({"time": time, "level": record.levelname.lower(), "message": record.getMessage()})
+
+
+def set_up_logging() -> None:
+    """Our own logs as JSON lines; the Py4J bridge says nothing of interest below a warning."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for name in ("py4j", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Run the two streams until SIGTERM, or until one of them fails; Docker then starts the job again."""
+    set_up_logging()
+    settings = load_settings()
+    spark = build_session(settings)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port)
+    spark.streams.addListener(ProgressListener(settings.kafka_bootstrap_servers))
+    schema_source = SchemaSource(settings.schema_registry_url)
+    queries = [start_query(spark, settings, topic, schema_source) for topic in TABLES]
+    log.info("running: %s", ", ".join(TABLES))
+
+    def stop(signum: int, frame: object) -> None:
+        for query in queries:
+            query.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    spark.streams.awaitAnyTermination()
+    failed = [query for query in queries if query.exception() is not None]
+    for query in failed:
+        log.error("%s failed: %s", query.name, str(query.exception()).splitlines()[0])
+    spark.stop()
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What the outside sees of the job: the consumer group's offsets in Kafka and Prometheus metrics."""
+
+import json
+import logging
+import time
+from datetime import datetime
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from prometheus_client import Counter, Gauge
+from pyspark.sql.streaming.listener import (
+    QueryIdleEvent,
+    QueryProgressEvent,
+    QueryStartedEvent,
+    QueryTerminatedEvent,
+    StreamingQueryListener,
+)
+
+log = logging.getLogger("progress")
+
+CONSUMER_GROUP = "bronze-writer"
+
+ROWS = Counter("bronze_rows", "Rows written to Bronze", ["topic"])
+RULES_BROKEN = Counter("bronze_rules_broken", "Rows sent to the dead letter topic, by each rule that they broke", ["topic", "rule"])
+DEAD_LETTERS = Counter("bronze_dead_letters", "Rows sent to the dead letter topic", ["topic"])
+INPUT_RATE = Gauge("bronze_input_rows_per_second", "Rows that arrive", ["topic"])
+PROCESSING_RATE = Gauge("bronze_processed_rows_per_second", "Rows that the job can process", ["topic"])
+BATCH_SECONDS = Gauge("bronze_batch_duration_seconds", "How long the last batch took", ["topic"])
+LAST_COMMIT = Gauge("bronze_last_commit_timestamp_seconds", "When the last batch was committed", ["topic"])
+LAST_EVENT = Gauge("bronze_last_event_timestamp_seconds", "The newest event time in Bronze", ["topic"])
+
+
+def record_batch(topic: str, good: int, bad: int, broken: dict[str, int], newest: datetime | None) -> None:
+    """Count what a batch did."""
+    ROWS.labels(topic).inc(good)
+    DEAD_LETTERS.labels(topic).inc(bad)
+    for rule, count in broken.items():
+        RULES_BROKEN.labels(topic, rule).inc(count)
+    if newest is not None:
+        LAST_EVENT.labels(topic).set(newest.timestamp())
+
+
+class ProgressListener(StreamingQueryListener):
+    """After each batch: its end offsets to Kafka, its rates to Prometheus.
+
+    Spark keeps its offsets in the checkpoint, which alone decides what is read; the group is there so that every Kafka
+    tool shows the lag.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap_servers, "group.id": CONSUMER_GROUP, "enable.auto.commit": False}
+        )
+
+    def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 (Spark's name)
+        """Nothing to do."""
+
+    def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802 (Spark's name)
+        """Publish the progress of one batch."""
+        progress = event.progress
+        topic = progress.name or ""
+        LAST_COMMIT.labels(topic).set(time.time())
+        INPUT_RATE.labels(topic).set(_number(progress.inputRowsPerSecond))
+        PROCESSING_RATE.labels(topic).set(_number(progress.processedRowsPerSecond))
+        BATCH_SECONDS.labels(topic).set(progress.durationMs.get("triggerExecution", 0) / 1000)
+        for source in progress.sources:
+            self._commit(json.loads(source.endOffset))
+
+    def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802 (Spark's name)
+        """Nothing arrived: Bronze is as fresh as it can be."""
+
+    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802 (Spark's name)
+        """Nothing to do: the main program ends with the query's error."""
+
+    def _commit(self, end_offsets: dict[str, dict[str, int]]) -> None:
+        offsets = [
+            TopicPartition(topic, int(partition), offset)
+            for topic, partitions in end_offsets.items()
+            for partition, offset in partitions.items()
+        ]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:  # shown lag is late, nothing else
+            log.warning("the group's offsets could not be committed: %s", error)
+
+
+def _number(value: float) -> float:
+    return value if value == value else 0.0  # Spark says NaN for the first batch

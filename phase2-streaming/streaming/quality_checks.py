@@ -1,0 +1,35 @@
+"""The quality rules of Bronze: one table of named expressions for each topic.
+
+Each expression is true where a row breaks the rule. A row that breaks any goes to the dead letter topic with the names
+of all that it broke, so that its sender need not find them one after the other.
+"""
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+# Clocks differ; a payment may seem to come from this far ahead of the time at which Kafka got it.
+CLOCK_SKEW = "interval 5 minutes"
+EARLIEST = "timestamp '2000-01-01 00:00:00'"
+
+_IDENTITY = {
+    "transaction_id_missing": "transaction_id is null or trim(transaction_id) = ''",
+    "user_id_missing": "user_id is null or trim(user_id) = ''",
+    "event_time_invalid": f"event_time is null or event_time < {EARLIEST}",
+    "event_time_in_future": f"event_time > kafka_timestamp + {CLOCK_SKEW}",
+}
+
+TRANSACTION_RULES: dict[str, str] = _IDENTITY | {
+    "amount_not_positive": "amount is null or amount <= 0",
+    "merchant_id_missing": "merchant_id is null or trim(merchant_id) = ''",
+    "currency_invalid": "currency is null or not currency rlike '^[A-Z]{3}$'",
+}
+
+LABEL_RULES: dict[str, str] = _IDENTITY | {
+    "is_fraud_missing": "is_fraud is null",
+    "reported_before_event": "reported_at is null or reported_at < event_time",
+}
+
+
+def broken_rules(rules: dict[str, str]) -> Column:
+    """The names of all rules that a decoded row breaks, as an array; empty for a good row."""
+    return F.array_compact(F.array(*[F.when(F.expr(condition), F.lit(name)) for name, condition in rules.items()]))
