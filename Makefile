@@ -36,10 +36,14 @@ push: ## Share all our images through IMAGE_REGISTRY
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
-.PHONY: test phase1-test lint e2e bench lock
-test: phase1-test ## All tests, in Docker, against real services
+.PHONY: test phase1-test phase2-test phase2-drills lint e2e bench lock
+test: phase1-test phase2-test ## All tests, in Docker, against real services
 phase1-test: ## The tests of phase 1
 	@infra/scripts/test.sh 1
+phase2-test: ## The tests of phase 2
+	@infra/scripts/test.sh 2
+phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
+	@CRASH_ROUNDS=3 infra/scripts/test.sh 2 --capture=no -k "crashes or hundred_thousand"
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes

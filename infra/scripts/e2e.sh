@@ -26,7 +26,7 @@ timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
 build_test_image ingestion phase1-ingestion/Dockerfile
 mkdir -p reports
-checks() { run_in_stack ingestion-test pytest e2e -vv --durations=0 | tee reports/e2e.log; }
+checks() { run_in_stack ingestion-test python3 -m pytest e2e -vv --durations=0 | tee reports/e2e.log; }
 timed "checks and drills" checks
 
 {

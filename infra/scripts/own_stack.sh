@@ -24,20 +24,28 @@ build_test_image() {
   local name="$1" dockerfile="$2" log
   say "building image $name-test"
   log="$(docker build --progress plain --target test --file "$dockerfile" --tag "$(image "$name-test")" \
+    --build-arg "JAVA=$(image java)" --build-arg "MAVEN=$(image maven)" \
     --build-arg "PYTHON=$(image python)" --build-arg "PYTHON_BUILD=$(image python-build)" . 2>&1)" ||
     die "image $name-test could not be built:
 $(tail -n 40 <<<"$log")"
 }
 
-# run_in_stack IMAGE COMMAND...: in the stack's network, with the engine's socket, since drills kill and stop services.
+# run_in_stack IMAGE COMMAND...: in all of the stack's networks, with the engine's socket, since drills kill and stop
+# services. CRASH_ROUNDS goes through to the drills.
 run_in_stack() {
-  local name="$1"
+  local name="$1" container network status=0
   shift
-  docker run --rm --network "${COMPOSE_PROJECT_NAME}_ingestion" \
+  container="$(docker create --network "${COMPOSE_PROJECT_NAME}_ingestion" \
     --volume /var/run/docker.sock:/var/run/docker.sock \
     --volume "${COMPOSE_PROJECT_NAME}_producer-state:/var/lib/producer" \
-    --volume "$ROOT/infra/e2e:/app/e2e:ro" --env PYTHONPATH=/app:/app/tests \
-    --env COMPOSE_PROJECT_NAME --env KAFKA_BOOTSTRAP_SERVERS=kafka:29092 \
-    --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 \
-    --user 0 "$(image "$name")" "$@"
+    --volume "$ROOT/infra/e2e:/app/e2e:ro" \
+    --env COMPOSE_PROJECT_NAME --env CRASH_ROUNDS --env KAFKA_BOOTSTRAP_SERVERS=kafka:29092 \
+    --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 --env "SPARK_S3_SECRET=$(env_value SPARK_S3_SECRET)" \
+    --user 0 "$(image "$name")" "$@")"
+  for network in $(docker network ls --format '{{.Name}}' --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"); do
+    [[ "$network" == "${COMPOSE_PROJECT_NAME}_ingestion" ]] || docker network connect "$network" "$container"
+  done
+  docker start --attach "$container" || status=$?
+  docker rm --force "$container" >/dev/null
+  return "$status"
 }

@@ -6,7 +6,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 phase="$1"
 shift
 case "$phase" in
-1) services=(kafka schema-registry) tested=ingestion dockerfile=phase1-ingestion/Dockerfile ;;
+1)
+  services=(kafka schema-registry)
+  tested=ingestion dockerfile=phase1-ingestion/Dockerfile
+  ;;
+2)
+  services=(kafka schema-registry minio spark-master spark-worker spark-streaming)
+  tested=spark dockerfile=infra/images/spark/Dockerfile
+  ;;
 *) die "phase $phase has no tests" ;;
 esac
 
@@ -17,4 +24,7 @@ say "starting ${services[*]} for the tests"
 docker compose up --detach --wait --wait-timeout 300 "${services[@]}"
 docker compose run --rm ingestion-init
 say "tests of phase $phase"
-run_in_stack "$tested-test" pytest tests "$@"
+run_in_stack "$tested-test" python3 -m pytest tests "$@" || {
+  docker compose logs --tail 15
+  die "tests of phase $phase failed; the services' last lines stand above"
+}

@@ -4,6 +4,7 @@ Upstream are the producer and replay, downstream the dbt models. A batch is writ
 transaction identifier, so one that is replayed after a crash adds nothing.
 """
 
+import contextlib
 import json
 import logging
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 from delta.tables import DeltaTable
 from prometheus_client import start_http_server
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
@@ -96,6 +98,7 @@ def bronze_rows(rows: DataFrame, watermark: datetime | None) -> DataFrame:
     is_late = F.col("event_time") < F.lit(watermark) if watermark else F.lit(False)
     return (
         rows.where(F.size("reasons") == 0)
+        .withColumn("schema_id", F.col("schema_id").try_cast("int"))
         .withColumn("loaded_at", F.current_timestamp())
         .withColumn("is_late", is_late)
         .withColumn("event_date", F.to_date("event_time"))
@@ -105,7 +108,7 @@ def bronze_rows(rows: DataFrame, watermark: datetime | None) -> DataFrame:
 
 def dead_letters(rows: DataFrame, topic: str) -> DataFrame:
     """The bad rows as messages for the dead letter topic: original key and value, everything else in headers."""
-    attempts = F.expr("filter(kafka_headers, h -> h.key = 'dlq.attempts')[0].value").cast("string").cast("int")
+    attempts = F.expr("try_cast(string(get(filter(kafka_headers, h -> h.key = 'dlq.attempts'), 0).value) as int)")
     headers: dict[str, Column] = {
         "dlq.stage": F.lit("bronze"),
         "dlq.reasons": F.array_join("reasons", ","),
@@ -261,12 +264,20 @@ def main() -> None:
             query.stop()
 
     signal.signal(signal.SIGTERM, stop)
-    spark.streams.awaitAnyTermination()
-    failed = [query for query in queries if query.exception() is not None]
-    for query in failed:
-        log.error("%s failed: %s", query.name, str(query.exception()).splitlines()[0])
+    with contextlib.suppress(StreamingQueryException):  # said below, in one line
+        spark.streams.awaitAnyTermination()
+    failed = {query.name: error for query in queries if (error := query.exception()) is not None}
+    for name, error in failed.items():
+        log.error("%s failed, and goes on from its checkpoint at the next start: %s", name, _cause(error))
     spark.stop()
     sys.exit(1 if failed else 0)
+
+
+def _cause(error: StreamingQueryException) -> str:
+    """The innermost message of a failed batch; what stands around it says only that a batch failed."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [line for line in lines if line.startswith(("pyspark.errors", "Caused by", "org.apache", "java."))]
+    return (causes or lines)[-1][:500]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ HEADER_BYTES = 5
 def with_kafka_columns(source: DataFrame) -> DataFrame:
     """The source's columns under the platform's names, and the schema id (null where there is no wire format)."""
     in_wire_format = (F.length("value") > HEADER_BYTES) & (F.substring("value", 1, 1) == F.lit(b"\0"))
-    schema_id = F.conv(F.hex(F.substring("value", 2, 4)), 16, 10).cast("int")
+    # Garbage may say any number up to 2^32, which is more than an int holds.
+    schema_id = F.conv(F.hex(F.substring("value", 2, 4)), 16, 10).cast("bigint")
     return source.select(
         F.col("key").alias("kafka_key"),
         F.col("value").alias("kafka_value"),
