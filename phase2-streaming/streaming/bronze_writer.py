@@ -82,8 +82,7 @@ def checked(batch: DataFrame, schemas: Schemas, rules: dict[str, str]) -> DataFr
         the Kafka columns, the decoded fields, and `reasons`: the names of all broken rules, empty for a good row.
     """
     with_record = with_kafka_columns(batch).withColumn("record", decoded(schemas))
-    why_not = undecodable(schemas, F.col("record"))
-    flat = with_record.withColumn("undecodable", why_not).select("*", "record.*").drop("record")
+    flat = with_record.select("*", "record.*").drop("record").withColumn("undecodable", undecodable(schemas))
     reasons = F.when(F.col("undecodable").isNotNull(), F.array("undecodable")).otherwise(broken_rules(rules))
     return flat.withColumn("reasons", reasons).drop("undecodable")
 
@@ -120,7 +119,9 @@ def dead_letters(rows: DataFrame, topic: str) -> DataFrame:
         # A message that was sent back from the dead letter topic says how often it had failed by then.
         "dlq.attempts": (F.coalesce(attempts, F.lit(0)) + 1).cast("string"),
     }
-    as_headers = [F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in headers.items()]
+    as_headers = [
+        F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in headers.items()
+    ]
     return rows.where(F.size("reasons") > 0).select(
         F.col("kafka_key").alias("key"), F.col("kafka_value").alias("value"), F.array(*as_headers).alias("headers")
     )

@@ -1,5 +1,9 @@
 """Kafka records to columns: the Confluent wire format, each message by the schema that wrote it."""
 
+import json
+from functools import reduce
+from operator import and_
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
@@ -27,7 +31,7 @@ def with_kafka_columns(source: DataFrame) -> DataFrame:
 
 
 def decoded(schemas: Schemas) -> Column:
-    """The record as a struct of the latest schema; null where it can't be decoded."""
+    """The record as a struct of the latest schema; all its fields are null where it can't be decoded."""
     body = F.expr(f"substring(kafka_value, {HEADER_BYTES + 1})")
     record = F.lit(None)
     for schema_id, schema in schemas.by_id.items():
@@ -36,12 +40,15 @@ def decoded(schemas: Schemas) -> Column:
     return record
 
 
-def undecodable(schemas: Schemas, record: Column) -> Column:
-    """Why a message could not be decoded, by name; null where it could."""
+def undecodable(schemas: Schemas) -> Column:
+    """Why a message could not be decoded, by name; null where it could. For rows with the decoded fields as columns."""
     known = F.col("schema_id").isin(*schemas.by_id)
+    fields = [field["name"] for field in json.loads(schemas.latest)["fields"]]
+    # Some field of every record is required, so a record without any value is one that failed.
+    nothing_decoded = reduce(and_, (F.col(name).isNull() for name in fields))
     return (
         F.when(F.col("kafka_value").isNull() | (F.length("kafka_value") == 0), "value_empty")
         .when(F.col("schema_id").isNull(), "not_wire_format")
         .when(~known, "schema_unknown")
-        .when(record.isNull(), "undecodable")
+        .when(nothing_decoded, "undecodable")
     )

@@ -20,7 +20,9 @@ log = logging.getLogger("progress")
 CONSUMER_GROUP = "bronze-writer"
 
 ROWS = Counter("bronze_rows", "Rows written to Bronze", ["topic"])
-RULES_BROKEN = Counter("bronze_rules_broken", "Rows sent to the dead letter topic, by each rule that they broke", ["topic", "rule"])
+RULES_BROKEN = Counter(
+    "bronze_rules_broken", "Rows sent to the dead letter topic, by each rule that they broke", ["topic", "rule"]
+)
 DEAD_LETTERS = Counter("bronze_dead_letters", "Rows sent to the dead letter topic", ["topic"])
 INPUT_RATE = Gauge("bronze_input_rows_per_second", "Rows that arrive", ["topic"])
 PROCESSING_RATE = Gauge("bronze_processed_rows_per_second", "Rows that the job can process", ["topic"])

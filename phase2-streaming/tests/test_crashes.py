@@ -54,7 +54,9 @@ def test_kill_9(settings: Settings, load: ProducerProcess, victim: str, round_nu
     killed = time.time()
     wait_for_broker(settings)
     wait_until(lambda: batches_done() > killed, f"a batch after kill -9 of {victim}", 240)
-    print(f"| {victim} | {round_number + 1} | {moment:.1f} s into a batch | first commit after {time.time() - killed:.0f} s |")
+    print(
+        f"| {victim} | {round_number + 1} | {moment:.1f} s into a batch | first commit after {time.time() - killed:.0f} s |"
+    )
 
 
 def test_afterwards_every_message_is_there_once(settings: Settings, load: ProducerProcess) -> None:
