@@ -36,6 +36,7 @@ timed "checks and drills of phase 2" checks spark-test 2
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"
   printf '%s\n' "${timings[@]}"
+  # shellcheck disable=SC2016 # the back quotes are Markdown
   printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log)"
 } >reports/e2e.md
 say "e2e: everything holds; report in reports/e2e.md"

@@ -38,7 +38,7 @@ DECODING_ERRORS = ("value_empty", "not_wire_format", "schema_unknown", "undecoda
 # What Bronze adds to the decoded fields.
 LOAD_COLUMNS = ("schema_id", "kafka_partition", "kafka_offset", "kafka_timestamp", "loaded_at", "is_late", "event_date")
 TABLE_PROPERTIES = {
-    # Merges a partition's files once there are 50 small ones: a day of 10-second batches leaves a few dozen, not 17,000.
+    # Merges a partition's files once there are 50 small ones: a day of 10-second batches leaves dozens, not 17,000.
     "delta.autoOptimize.autoCompact": "true",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
@@ -52,7 +52,7 @@ def build_session(settings: Settings) -> SparkSession:
         .config("spark.hadoop.fs.s3a.endpoint", settings.s3_endpoint)
         .config("spark.hadoop.fs.s3a.access.key", settings.s3_access_key)
         .config("spark.hadoop.fs.s3a.secret.key", settings.s3_secret_key)
-        # Seconds of retries, not minutes: when MinIO is away the job ends, and its next start goes on from the checkpoint.
+        # Seconds of retries, not minutes: while MinIO is away the job ends; the next start goes on from the checkpoint.
         .config("spark.hadoop.fs.s3a.attempts.maximum", "5")
         .config("spark.hadoop.fs.s3a.retry.limit", "5")
         .getOrCreate()

@@ -31,6 +31,7 @@ class SchemaSource:
         for version in versions:
             if (subject, version) not in self._versions:
                 registered = self._client.get_version(subject, version)
-                self._versions[subject, version] = (registered.schema_id, registered.schema.schema_str)
+                # The registry's answer always has both; the client's types don't say so.
+                self._versions[subject, version] = (int(registered.schema_id or 0), str(registered.schema.schema_str))
         found = [self._versions[subject, version] for version in versions]
         return Schemas(dict(found), found[-1][1])

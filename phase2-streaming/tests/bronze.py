@@ -1,4 +1,4 @@
-"""What the tests of Bronze share: an independent reader (deltalake, not Spark), and what Kafka holds to compare with."""
+"""What the tests of Bronze share: an independent reader (deltalake, not Spark), and what Kafka holds beside it."""
 
 import os
 from collections import Counter
@@ -38,7 +38,7 @@ def bronze_rows(name: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def dead_letters_from_bronze(settings: Settings) -> dict[tuple[str, int, int], set[str]]:
-    """Topic, partition, offset -> reasons of the messages that the Bronze writer refused (a repeated one counts once)."""
+    """Topic, partition, offset -> reasons of the messages that the Bronze writer refused, each once."""
     found: dict[tuple[str, int, int], set[str]] = {}
     for message in messages_in(settings, DEAD_LETTER_TOPIC):
         headers = {name: bytes(value or b"").decode() for name, value in message.headers() or []}

@@ -1,4 +1,4 @@
-"""The whole job on real Kafka, MinIO and Spark: everything lands once, bad messages become dead letters, schemas evolve."""
+"""The whole job on real Kafka, MinIO and Spark: all lands once, bad messages become dead letters, schemas evolve."""
 
 import json
 import time

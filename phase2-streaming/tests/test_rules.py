@@ -1,4 +1,4 @@
-"""The quality rules, one by one and in combination, and the decoding of schema versions and garbage, on a local Spark."""
+"""The quality rules, one by one and in combination, and the decoding of versions and garbage, on a local Spark."""
 
 import json
 import struct
