@@ -1,6 +1,6 @@
 """kill -9 of each part of the path under load, at different moments; afterwards the counts.
 
-CRASH_ROUNDS says how often each is killed: once by default; `make phase2-drills` does it three times and prints a table.
+CRASH_ROUNDS says how often each is killed: once by default; `make phase2-drills` does it three times.
 """
 
 import os
