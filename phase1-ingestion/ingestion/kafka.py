@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from ingestion import settings as names
@@ -94,6 +94,24 @@ def max_message_bytes(admin: AdminClient, topic: str) -> int:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     (future,) = admin.describe_configs([resource]).values()
     return int(future.result()["max.message.bytes"].value)
+
+
+def offsets_of(client: Consumer, topic: str, partition: int, seconds: float = 30.0) -> tuple[int, int]:
+    """The first offset of a partition and the one after its last; a broker that has just started may need a moment.
+
+    Raises:
+        KafkaException: the broker still doesn't know after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            low, high = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return low, high
 
 
 def producer(settings: Settings, max_record_bytes: int, **options: Any) -> Producer:

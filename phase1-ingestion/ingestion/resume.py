@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ingestion.dead_letters import Decoder
 from ingestion.errors import SerializationError, UserError
+from ingestion.kafka import offsets_of
 
 log = logging.getLogger("resume")
 
@@ -68,7 +69,7 @@ def last_of_each_partition(consumer: Consumer, topic: str, read: Callable[[bytes
     """
     found = {}
     for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        low, high = offsets_of(consumer, topic, partition)
         end, window = high, WINDOW
         while end > low and partition not in found:
             start = max(low, end - window)

@@ -18,7 +18,7 @@ from confluent_kafka import Message
 from docker.models.containers import Container
 from ingestion.dead_letters import read_topic
 from ingestion.init import run_init
-from ingestion.kafka import TOPICS, consumer, wait_for_broker
+from ingestion.kafka import TOPICS, consumer, offsets_of, wait_for_broker
 from ingestion.settings import LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
 from ingestion.simulator.payments import DAY_MS
 from ingestion.simulator.stream import POSITIONS_A_DAY, Stream, position_of
@@ -107,11 +107,9 @@ def messages_in(settings: Settings, topic: str) -> list[Message]:
 
 def count_in(settings: Settings, topic: str) -> int:
     """How many messages a topic has, by its offsets."""
-    from confluent_kafka import TopicPartition
-
     client = consumer(settings)
     try:
-        marks = [client.get_watermark_offsets(TopicPartition(topic, p), timeout=30) for p in range(TOPICS[topic][0])]
+        marks = [offsets_of(client, topic, partition) for partition in range(TOPICS[topic][0])]
         return sum(high - low for low, high in marks)
     finally:
         client.close()
