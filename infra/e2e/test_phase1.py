@@ -36,7 +36,7 @@ def test_the_history_is_complete_and_the_live_rate_is_the_wanted_one(settings: S
     wait_until(lambda: time.monotonic() - started > 15, "15 s of live traffic")
     rate = (payments(settings) - before) / (time.monotonic() - started)
     # INVALID_RATE adds 2 % to the wanted 500, of which three quarters are sent.
-    assert rate == pytest.approx(TPS * 1.015, rel=0.03)
+    assert rate == pytest.approx(TPS * 1.015, rel=0.05)
 
 
 def payments(settings: Settings) -> int:
@@ -74,8 +74,8 @@ def test_every_message_is_in_kafka_exactly_once_or_a_dead_letter(settings: Setti
     labels = messages_in(settings, LABELS_TOPIC)
     assert labels
     dead = messages_in(settings, DEAD_LETTER_TOPIC)
-    # Nothing is in both.
+    # What the producer refused is not in the topic as well.
     ids = {id_in(m.value()) for m in messages_in(settings, TRANSACTIONS_TOPIC)}
-    refused = [m for m in dead if b"bad-" in (m.value() or b"")]
+    refused = [m for m in dead if dict(m.headers() or [])["dlq.stage"] == b"producer" and b"bad-" in (m.value() or b"")]
     assert len(refused) > 20
     assert not [m for m in refused if id_in(m.value()) in ids - {""}]
