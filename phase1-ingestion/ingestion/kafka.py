@@ -144,6 +144,8 @@ def consumer(settings: Settings, **options: Any) -> Consumer:
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
+            # Dead letters can be large: no more of them in memory ahead of the reader than this.
+            "queued.max.messages.kbytes": 32_768,
             "fetch.message.max.bytes": names.MAX_DEAD_LETTER_BYTES,
             **options,
         },
