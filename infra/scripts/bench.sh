@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The measurements that the README quotes, as a Markdown table on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
-# MESSAGES (1000000) and SECONDS_AT_RATE (60) make it shorter or longer.
+# MESSAGES (1000000), SECONDS_AT_RATE (60) and MINUTES_LIVE (3) make it shorter or longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
+minutes_live="${MINUTES_LIVE:-3}"
 
 # value NAME: a number out of a line of JSON.
 value() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p"; }
@@ -30,6 +31,32 @@ perf="$(docker compose exec --no-TTY kafka kafka-producer-perf-test --topic benc
   tail -n 1)"
 theirs="$(sed -n 's/.* \([0-9.]*\) records\/sec.*/\1/p' <<<"$perf")"
 
+say "Bronze: history to catch up with, and the cluster; about four minutes"
+infra/docker/build.sh minio spark-master
+BACKFILL_DAYS=75 PRODUCER_TPS=100 docker compose --progress quiet up --detach --wait --wait-timeout 600 \
+  producer minio-init spark-worker || true # --wait calls it a failure that minio-init ends
+docker compose exec --no-TTY kafka kafka-topics --bootstrap-server localhost:29092 --list | grep -q transactions.raw ||
+  die "the producer did not start: docker compose logs producer"
+docker compose --progress quiet stop producer
+# in_driver ARGUMENTS...: spark-submit in a container like that of the streaming job.
+in_driver() {
+  docker compose --progress quiet run --rm --no-TTY --no-deps --name bench-driver --env METRICS_PORT=0 spark-streaming \
+    start-spark submit --driver-memory=768m --conf spark.driver.bindAddress=0.0.0.0 \
+    --conf spark.driver.host=bench-driver "$@" 2>reports/bench-spark.log | grep '^{' ||
+    die "spark failed: reports/bench-spark.log"
+}
+say "Bronze: the whole job against the same with a sink that drops all"
+bronze="$(in_driver --executor-memory=1g --conf spark.cores.max=2 streaming/bench.py)"
+
+say "Bronze: $minutes_live minutes at 100 a second, once it has caught up"
+docker compose --progress quiet up --detach --wait --wait-timeout 600 --no-deps spark-streaming
+BACKFILL_DAYS=75 PRODUCER_TPS=100 docker compose --progress quiet up --detach --no-deps producer
+lag() { docker compose exec --no-TTY kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe \
+  --group bronze-writer 2>/dev/null | awk '{sum += $6} END {print sum}'; }
+until (($(lag) < 5000)); do sleep 2; done
+sleep "$((60 * (minutes_live + 1)))" # what is measured is this time
+latency="$(in_driver --master 'local[1]' streaming/bench_latency.py "$minutes_live")"
+
 mkdir -p reports
 tee reports/bench.md <<MARKDOWN
 Measured $(date -u +%Y-%m-%d) on $(getconf _NPROCESSORS_ONLN) cores, $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), by \`make bench\`; broker and producer on the same machine.
@@ -41,4 +68,8 @@ Measured $(date -u +%Y-%m-%d) on $(getconf _NPROCESSORS_ONLN) cores, $(awk '/^Me
 | ratio | $(awk "BEGIN {printf \"%.2f\", $ours / $theirs}") |
 | PRODUCER_TPS=100 over $seconds s | $(value messages_per_second <<<"${results[1]}") messages/s |
 | PRODUCER_TPS=5000 over $seconds s | $(value messages_per_second <<<"${results[2]}") messages/s |
+| Bronze catching up, two executor cores: decode, check, count, write to Delta on MinIO | $(value whole_job <<<"$bronze") rows/s |
+| the same, with a sink that drops all | $(value noop_sink <<<"$bronze") rows/s |
+| ratio | $(value ratio <<<"$bronze") |
+| at 100 messages/s, from Kafka's time stamp to Delta's commit ($(value rows <<<"$latency") rows, trigger 10 s) | median $(value median_s <<<"$latency") s, p95 $(value p95_s <<<"$latency") s |
 MARKDOWN

@@ -18,9 +18,8 @@ class Settings(BaseSettings):
     bronze_path: str = "s3a://lakehouse/bronze"
     checkpoint_path: str = "s3a://checkpoints/bronze"
     bronze_trigger_seconds: int = Field(default=10, ge=1)
-    bronze_max_offsets_per_trigger: int = Field(default=400_000, ge=1)
+    bronze_max_offsets_per_trigger: int = Field(default=1_000_000, ge=1)
     bronze_watermark_minutes: int = Field(default=30, ge=0)
-    bronze_write_tasks: int = Field(default=2, ge=1)
     metrics_port: int = Field(default=9401, ge=0, le=65535)
 
 
