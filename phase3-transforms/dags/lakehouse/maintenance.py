@@ -1,0 +1,198 @@
+"""Housekeeping of the tables of bronze, silver and gold: compact, vacuum, drop what crashed dbt runs have left.
+
+python -m lakehouse.maintenance compact | vacuum | leftovers
+"""
+
+import argparse
+import fcntl
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from trino.dbapi import Cursor
+from trino.exceptions import TrinoQueryError
+
+from lakehouse.trino_connection import LakehouseError, cursor, query
+
+log = logging.getLogger(__name__)
+
+SCHEMAS = ("bronze", "silver", "gold")
+# Files below this size are rewritten into larger ones, in tables or partitions that have more files than that.
+SMALL_FILE = "32MB"
+FEW_FILES = 8
+# The least that Trino allows: readers of older versions of a table may still be at work.
+RETENTION = "7d"
+# dbt-run holds it while dbt runs.
+DBT_LOCK = Path("/var/lib/dbt/lock")
+
+
+class Table(NamedTuple):
+    """A table of the lakehouse."""
+
+    schema: str
+    name: str
+
+    @property
+    def sql(self) -> str:
+        """Its name in a statement."""
+        return self.metadata("")
+
+    def metadata(self, kind: str) -> str:
+        """The name of one of its metadata tables, such as $partitions."""
+        return f'delta.{self.schema}."{self.name}{kind}"'
+
+
+def tables(trino: Cursor, kind: str = "BASE TABLE") -> list[Table]:
+    """All tables (or, with another kind, views) of the schemas that exist."""
+    rows = query(
+        trino,
+        "select table_schema, table_name from delta.information_schema.tables"
+        f" where table_schema in {SCHEMAS} and table_type = '{kind}' order by 1, 2",
+    )
+    return [Table(*row) for row in rows]
+
+
+def is_leftover(table: Table) -> bool:
+    """True for what only exists while dbt builds a model."""
+    return table.name.endswith(("__dbt_tmp", "__dbt_backup"))
+
+
+def lasting(found: list[Table]) -> list[Table]:
+    """Those that are there when dbt has done its work."""
+    return [table for table in found if not is_leftover(table)]
+
+
+def compact_tables(trino: Cursor) -> None:
+    """Rewrites the small files of each table, of partitioned ones only in the partitions that have many."""
+    _for_each(lasting(tables(trino)), partial(_compact, trino))
+
+
+def _compact(trino: Cursor, table: Table) -> str:
+    # dbt writes silver and gold, and of two writers of one table one may fail.
+    with dbt_lock(table.schema != "bronze"):
+        before = count_files(trino, table)
+        for condition in crowded(trino, table):
+            query(trino, f"alter table {table.sql} execute optimize(file_size_threshold => '{SMALL_FILE}') {condition}")
+            # Spark's commits to Bronze don't fail when another writer has taken the same version: they replace it. In
+            # that rare case the compaction is lost, and no row; but Trino must not remember the commit that is gone.
+            query(
+                trino,
+                "call delta.system.flush_metadata_cache("
+                f"schema_name => '{table.schema}', table_name => '{table.name}')",
+            )
+        return f"{before} -> {count_files(trino, table)} files"
+
+
+def crowded(trino: Cursor, table: Table) -> list[str]:
+    """The where clauses of the partitions that have many files; one empty clause stands for a whole table."""
+    columns = partition_columns(trino, table)
+    if not columns:
+        return [""] if count_files(trino, table) > FEW_FILES else []
+    values = ", ".join(f'partition."{column}"' for column in columns)
+    rows = query(
+        trino, f"select {values} from {table.metadata('$partitions')} where file_count > {FEW_FILES} order by {values}"
+    )
+    return [f"where {' and '.join(map(equals, columns, row))}" for row in rows]
+
+
+def partition_columns(trino: Cursor, table: Table) -> list[str]:
+    """The columns by which a table is partitioned."""
+    ((definition,),) = query(trino, f"show create table {table.sql}")
+    _, _, after = definition.partition("partitioned_by = ARRAY[")
+    return [name.strip(" '") for name in after.partition("]")[0].split(",") if name.strip()]
+
+
+def equals(column: str, value: date | str | int | None) -> str:
+    """The condition that a partition column has this value."""
+    match value:
+        case None:
+            return f'"{column}" is null'
+        case date():
+            return f"\"{column}\" = date '{value}'"
+        case str():
+            return f"\"{column}\" = '{value.replace("'", "''")}'"
+        case _:
+            return f'"{column}" = {value}'
+
+
+def count_files(trino: Cursor, table: Table) -> int:
+    """How many files the newest version of a table has."""
+    ((files,),) = query(trino, f'select count(distinct "$path") from {table.sql}')
+    return files
+
+
+def vacuum_tables(trino: Cursor) -> None:
+    """Deletes the files that no version of the last seven days needs."""
+    _for_each(lasting(tables(trino)), partial(_vacuum, trino))
+
+
+def _vacuum(trino: Cursor, table: Table) -> str:
+    query(
+        trino,
+        f"call delta.system.vacuum(schema_name => '{table.schema}', table_name => '{table.name}',"
+        f" retention => '{RETENTION}')",
+    )
+    return f"vacuumed, {count_files(trino, table)} files are in use"
+
+
+def drop_leftovers(trino: Cursor) -> None:
+    """Drops the temporary tables of dbt runs that crashed; no dbt runs meanwhile."""
+    with dbt_lock():
+        for kind, word in (("BASE TABLE", "table"), ("VIEW", "view")):
+            leftovers = [table for table in tables(trino, kind) if is_leftover(table)]
+            log.info("%d %ss are left over", len(leftovers), word)
+            _for_each(leftovers, partial(_drop, trino, word))
+
+
+def _drop(trino: Cursor, word: str, table: Table) -> str:
+    query(trino, f"drop {word} {table.sql}")
+    return "dropped: left over from a dbt run that crashed"
+
+
+@contextmanager
+def dbt_lock(needed: bool = True) -> Iterator[None]:
+    """Keeps dbt from running, and waits for a run that is under way."""
+    if not needed:
+        yield
+        return
+    with DBT_LOCK.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _for_each(chosen: list[Table], work: Callable[[Table], str]) -> None:
+    """Does the work for each table and says what came of it; a table that fails doesn't keep the others from theirs."""
+    failed = []
+    for table in chosen:
+        started = time.monotonic()
+        try:
+            outcome = work(table)
+        except TrinoQueryError as error:
+            failed.append(f"{table.schema}.{table.name}")
+            outcome = f"failed: {error.message}"
+        log.info("%s.%s: %s (%.1f s)", table.schema, table.name, outcome, time.monotonic() - started)
+    if failed:
+        raise LakehouseError(f"not done for {', '.join(failed)}; the reasons stand above")
+
+
+def main() -> None:
+    """The command line."""
+    steps = {"compact": compact_tables, "vacuum": vacuum_tables, "leftovers": drop_leftovers}
+    parser = argparse.ArgumentParser(prog="python -m lakehouse.maintenance", description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=steps)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        with cursor() as trino:
+            steps[parser.parse_args().step](trino)
+    except (LakehouseError, TrinoQueryError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The lakehouse's housekeeping, every night: few large files instead of many small ones, and nothing that is left over.
+
+Spark removes the old files of its own checkpoints itself.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, chain, task
+
+
+@task(execution_timeout=timedelta(hours=2))
+def compact() -> None:
+    """Rewrites small files, table by table."""
+    from lakehouse.maintenance import compact_tables
+    from lakehouse.trino_connection import cursor
+
+    with cursor() as trino:
+        compact_tables(trino)
+
+
+@task(execution_timeout=timedelta(hours=1))
+def vacuum() -> None:
+    """Deletes files that no version of the last seven days needs."""
+    from lakehouse.maintenance import vacuum_tables
+    from lakehouse.trino_connection import cursor
+
+    with cursor() as trino:
+        vacuum_tables(trino)
+
+
+@task(execution_timeout=timedelta(minutes=30))
+def expire() -> None:
+    """Drops the temporary tables of dbt runs that crashed."""
+    from lakehouse.maintenance import drop_leftovers
+    from lakehouse.trino_connection import cursor
+
+    with cursor() as trino:
+        drop_leftovers(trino)
+
+
+with DAG(
+    dag_id="lakehouse_maintenance",
+    description="Compact, vacuum and clear up, every night",
+    schedule="30 2 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    tags=["phase 3"],
+    doc_md=__doc__,
+):
+    chain(
+        compact(),
+        vacuum(),
+        expire(),
+        BashOperator(
+            task_id="expire_task_logs",
+            bash_command="find /opt/airflow/logs -type f -mtime +30 -delete"
+            " && find /opt/airflow/logs -mindepth 1 -type d -empty -mtime +30 -delete",
+        ),
+    )

@@ -1,0 +1,165 @@
+{{ config(materialized='table', on_table_exists='replace') }}
+{#- Looked up, not referenced: mart_training_examples is built from this model. -#}
+{%- set examples = adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute -%}
+{%- set everything = flags.FULL_REFRESH or not examples -%}
+{%- set as_of = as_of() -%}
+{%- set settled = as_of ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
+{%- set settled_before = newest('settled_through', examples) if examples and not everything -%}
+{%- set transactions_through = newest('transactions_through', examples) if examples and not everything -%}
+{%- set labels_through = newest('labels_through', examples) if examples and not everything -%}
+
+with
+
+transactions as (
+    select
+        transaction_id,
+        user_id,
+        merchant_id,
+        event_time,
+        event_date,
+        loaded_at
+    from {{ ref('stg_transactions') }}
+    where event_time <= {{ settled }}
+),
+
+labels as (
+    select * from {{ ref('stg_labels') }}
+),
+
+{% if everything %}
+    changed as (
+        select transaction_id, event_date from transactions
+    ),
+{% else %}
+    newly_settled as (
+        select
+            transaction_id,
+            event_date
+        from transactions
+        where event_time > {{ settled_before }}
+    ),
+
+    arrived as (
+        select * from transactions
+        where loaded_at > {{ transactions_through }}
+    ),
+
+    reported as (
+        select * from labels
+        where loaded_at > {{ labels_through }}
+    ),
+
+    {# A payment that came late is history for its user's and its merchant's payments of the 30 days after it. #}
+    late_for_users as (
+        select
+            user_id,
+            min(event_time) as first_time,
+            max(event_time) as last_time
+        from arrived
+        group by user_id
+    ),
+
+    late_for_merchants as (
+        select
+            merchant_id,
+            min(event_date) as first_date,
+            max(event_date) as last_date
+        from arrived
+        group by merchant_id
+    ),
+
+    {# So is a label that came late, from its report on: for its user for ever, for its merchant as long as the payment
+       itself is in the window. #}
+    reported_for_users as (
+        select
+            user_id,
+            min(reported_at) as first_time
+        from reported
+        where reported_at <= {{ settled }}
+        group by user_id
+    ),
+
+    reported_for_merchants as (
+        select
+            transactions.merchant_id,
+            min(date(reported.reported_at)) as first_date,
+            max(reported.event_date) as last_date
+        from reported
+        inner join transactions
+            on reported.transaction_id = transactions.transaction_id and reported.event_date = transactions.event_date
+        where reported.reported_at <= {{ settled }}
+        group by transactions.merchant_id
+    ),
+
+    changed as (
+        select transaction_id, event_date from newly_settled
+        union
+        select transaction_id, event_date from arrived
+        union
+        select transaction_id, event_date from reported
+        union
+        select transactions.transaction_id, transactions.event_date
+        from transactions
+        inner join late_for_users as late
+            on
+                transactions.user_id = late.user_id
+                and transactions.event_time >= late.first_time
+                and transactions.event_time <= late.last_time + interval '30' day
+        union
+        select transactions.transaction_id, transactions.event_date
+        from transactions
+        inner join late_for_merchants as late
+            on
+                transactions.merchant_id = late.merchant_id
+                and transactions.event_date > late.first_date
+                and transactions.event_date <= late.last_date + interval '30' day
+        union
+        select transactions.transaction_id, transactions.event_date
+        from transactions
+        inner join reported_for_users as late
+            on
+                transactions.user_id = late.user_id
+                and transactions.event_time >= late.first_time
+        union
+        select transactions.transaction_id, transactions.event_date
+        from transactions
+        inner join reported_for_merchants as late
+            on
+                transactions.merchant_id = late.merchant_id
+                and transactions.event_date > late.first_date
+                and transactions.event_date <= late.last_date + interval '30' day
+    ),
+{% endif %}
+
+anchors as (
+    select
+        transactions.*,
+        {# Built slice by slice, oldest first: a window function over all payments at once would not fit into memory. #}
+        (row_number() over (order by transactions.event_time) - 1) / {{ var('training_slice') }} as slice
+    from transactions
+    inner join changed
+        on transactions.transaction_id = changed.transaction_id and transactions.event_date = changed.event_date
+),
+
+final as (
+    select
+        transaction_id,
+        user_id,
+        merchant_id,
+        event_time,
+        event_date,
+        slice,
+
+        {# Up to where Silver is in the examples once this row is: it takes the last slice to say so. #}
+        {% for column, now, before in [
+            ('settled_through', settled, settled_before),
+            ('transactions_through', newest('loaded_at', ref('stg_transactions')), transactions_through),
+            ('labels_through', newest('loaded_at', ref('stg_labels')), labels_through),
+        ] %}
+            if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }}) as {{ column }},
+        {% endfor %}
+        {{ everything | lower }} as is_everything
+    from anchors
+)
+
+select * from final

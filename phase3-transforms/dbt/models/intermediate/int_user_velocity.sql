@@ -1,0 +1,28 @@
+{%- set as_of = as_of() -%}
+with
+
+anchors as (
+    select distinct
+        user_id as anchor_id,
+        user_id,
+        {{ as_of }} as as_of,
+        cast(null as varchar) as before_id
+    from {{ ref('stg_transactions') }}
+    where event_date >= date({{ as_of }}) - interval '30' day
+),
+
+states as (
+    {{ user_state('anchors', 'date(' ~ as_of ~ ") - interval '30' day") }}
+),
+
+final as (
+    select
+        anchor_id as user_id,
+        {% for name in user_state_numbers() %}{{ name }},
+        {% endfor %}
+        last_event_time,
+        {{ as_of }} as as_of
+    from states
+)
+
+select * from final

@@ -1,0 +1,61 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='merge',
+    unique_key='metric_hour',
+    on_schema_change='append_new_columns'
+) }}
+
+with
+
+{# Whole days are computed anew in which something is new: partitions of Silver. #}
+{% if is_incremental() %}
+    changed_days as (
+        select event_date
+        from {{ ref('stg_transactions') }}
+        where loaded_at > {{ newest('transactions_through', this) }}
+        union
+        select event_date
+        from {{ ref('stg_labels') }}
+        where loaded_at > {{ newest('labels_through', this) }}
+    ),
+{% endif %}
+
+transactions as (
+    select * from {{ ref('stg_transactions') }}
+    {% if is_incremental() %}
+        where event_date in (select changed_days.event_date from changed_days)
+    {% endif %}
+),
+
+verdicts as (
+    select
+        transaction_id,
+        event_date,
+        max_by(is_fraud, reported_at) as is_fraud
+    from {{ ref('stg_labels') }}
+    group by transaction_id, event_date
+),
+
+final as (
+    select
+        date_trunc('hour', transactions.event_time) as metric_hour,
+        count(*) as transactions,
+        cast(sum(transactions.amount) as double) as amount_sum,
+        cast(avg(cast(transactions.amount as double)) as double) as amount_mean,
+        count(distinct transactions.user_id) as active_users,
+        count(distinct transactions.merchant_id) as active_merchants,
+        count_if(transactions.is_international) as international_transactions,
+        count_if(transactions.amount >= {{ var('high_amount') }}) as high_amount_transactions,
+        count_if(transactions.is_late) as late_transactions,
+        count_if(verdicts.is_fraud) as known_frauds,
+        coalesce(cast(sum(transactions.amount) filter (where verdicts.is_fraud) as double), 0) as known_fraud_amount,
+        cast(count_if(verdicts.is_fraud) as double) / count(*) as known_fraud_rate,
+        {{ newest('loaded_at', ref('stg_transactions')) }} as transactions_through,
+        {{ newest('loaded_at', ref('stg_labels')) }} as labels_through
+    from transactions
+    left join verdicts
+        on transactions.transaction_id = verdicts.transaction_id and transactions.event_date = verdicts.event_date
+    group by date_trunc('hour', transactions.event_time)
+)
+
+select * from final

@@ -1,0 +1,32 @@
+-- No payment of the last days is missing in the hourly metrics, and none is counted twice.
+with
+
+hours as (
+    select
+        date(metric_hour) as event_date,
+        sum(transactions) as transactions
+    from {{ ref('mart_hourly_metrics') }}
+    group by date(metric_hour)
+),
+
+days as (
+    select
+        event_date,
+        count(*) as transactions
+    from {{ ref('stg_transactions') }}
+    where event_date >= (select max(event_date) from {{ ref('stg_transactions') }}) - interval '7' day
+    group by event_date
+),
+
+final as (
+    select
+        days.event_date,
+        days.transactions as in_silver,
+        hours.transactions as in_gold
+    from days
+    left join hours
+        on days.event_date = hours.event_date
+    where days.transactions is distinct from hours.transactions
+)
+
+select * from final

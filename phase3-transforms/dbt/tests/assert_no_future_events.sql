@@ -1,0 +1,9 @@
+-- No payment lies after the data clock's now, and none after the moment at which Bronze got it (five minutes of skew).
+select
+    transaction_id,
+    event_time,
+    loaded_at
+from {{ ref('stg_transactions') }}
+where
+    event_date >= (select max(event_date) from {{ ref('stg_transactions') }}) - interval '2' day
+    and event_time > loaded_at + interval '5' minute
