@@ -28,7 +28,7 @@ check() {
 }
 check "ruff check" ruff check --no-cache .
 check "ruff format" ruff format --no-cache --check .
-check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python phase1-ingestion/ingestion phase2-streaming/streaming
+check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python phase1-ingestion/ingestion phase2-streaming/streaming phase3-transforms/dags/lakehouse
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
 mapfile -t sql_files < <(git ls-files '*.sql')

@@ -19,6 +19,17 @@ own_stack() {
 
 take_down() { docker compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true; }
 
+# start SERVICE...: until they are healthy; what runs once and ends (*-init) has ended well.
+start() {
+  local service
+  local -a lasting=() once=()
+  for service in "$@"; do
+    if [[ "$service" == *-init ]]; then once+=("$service"); else lasting+=("$service"); fi
+  done
+  docker compose up --detach --wait --wait-timeout 300 "${lasting[@]}"
+  for service in "${once[@]}"; do docker compose run --rm "$service"; done
+}
+
 # build_test_image NAME DOCKERFILE: the stage "test" of a Dockerfile as image NAME-test.
 build_test_image() {
   local name="$1" dockerfile="$2" log
@@ -34,17 +45,18 @@ $(tail -n 40 <<<"$log")"
 # services. CRASH_ROUNDS goes through to the drills.
 run_in_stack() {
   local name="$1" container network status=0
+  local -a networks
   shift
-  container="$(docker create --network "${COMPOSE_PROJECT_NAME}_ingestion" \
+  mapfile -t networks < <(docker network ls --format '{{.Name}}' --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")
+  container="$(docker create --network "${networks[0]}" \
     --volume /var/run/docker.sock:/var/run/docker.sock \
     --volume "${COMPOSE_PROJECT_NAME}_producer-state:/var/lib/producer" \
     --volume "$ROOT/infra/e2e:/app/e2e:ro" \
     --env COMPOSE_PROJECT_NAME --env CRASH_ROUNDS --env KAFKA_BOOTSTRAP_SERVERS=kafka:29092 \
     --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 --env "SPARK_S3_SECRET=$(env_value SPARK_S3_SECRET)" \
+    --env "TRINO_S3_SECRET=$(env_value TRINO_S3_SECRET)" \
     --user 0 "$(image "$name")" "$@")"
-  for network in $(docker network ls --format '{{.Name}}' --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"); do
-    [[ "$network" == "${COMPOSE_PROJECT_NAME}_ingestion" ]] || docker network connect "$network" "$container"
-  done
+  for network in "${networks[@]:1}"; do docker network connect "$network" "$container"; done
   docker start --attach "$container" || status=$?
   docker rm --force "$container" >/dev/null
   return "$status"

@@ -3,8 +3,8 @@
    later, and totals by day are what can be kept up to date for every merchant in the online store, too.
 
    `anchors` names a CTE or relation with merchant_id and as_of_date; one row of it, one row of the result.
-   `since` is the date from which on events are read: 30 days before the first anchor, or earlier. #}
-{% macro merchant_state(anchors, since) %}
+   Events are read from the date `since` (30 days before the first anchor, or earlier) to the date `until`. #}
+{% macro merchant_state(anchors, since, until) %}
     with
 
     days as (
@@ -13,7 +13,7 @@
             event_date,
             count(*) as transactions
         from {{ ref('stg_transactions') }}
-        where event_date >= {{ since }}
+        where event_date between {{ since }} and {{ until }}
         group by merchant_id, event_date
     ),
 
@@ -47,8 +47,8 @@
                 frauds.transaction_id = transactions.transaction_id
                 and frauds.event_date = transactions.event_date
         where
-            frauds.event_date >= {{ since }}
-            and transactions.event_date >= {{ since }}
+            frauds.event_date between {{ since }} and {{ until }}
+            and transactions.event_date between {{ since }} and {{ until }}
     ),
 
     known as (

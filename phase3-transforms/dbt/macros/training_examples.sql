@@ -5,6 +5,7 @@
 {%- set of_slice = '(select * from ' ~ anchors ~ ' where slice = ' ~ slice ~ ')' -%}
 {%- set first_date = 'date(' ~ oldest('event_time', of_slice) ~ ')' -%}
 {%- set last_date = 'date(' ~ newest('event_time', of_slice) ~ ')' -%}
+{%- set are_few = execute and run_query('select count(*) from ' ~ of_slice).columns[0][0] < var('few_anchors') -%}
 {%- set history = first_date ~ " - interval '31' day" -%}
 with
 
@@ -28,7 +29,7 @@ user_anchors as (
 ),
 
 user_states as (
-    {{ user_state('user_anchors', history) }}
+    {{ user_state('user_anchors', history, last_date, with_sets=are_few) }}
 ),
 
 frauds_before as (
@@ -43,7 +44,7 @@ merchant_anchors as (
 ),
 
 merchant_states as (
-    {{ merchant_state('merchant_anchors', history) }}
+    {{ merchant_state('merchant_anchors', history, last_date) }}
 ),
 
 verdicts as (
@@ -54,7 +55,7 @@ verdicts as (
         max_by(fraud_type, reported_at) as fraud_type,
         max(reported_at) as reported_at
     from {{ ref('stg_labels') }}
-    where event_date >= {{ first_date }}
+    where event_date between {{ first_date }} and {{ last_date }}
     group by transaction_id, event_date
 ),
 

@@ -3,22 +3,30 @@
 
    `anchors` names a CTE or relation with anchor_id, user_id, as_of and before_id. Only events before as_of count; of those in
    the very same millisecond only the ones whose transaction_id is smaller than before_id, all where that is null.
-   `since` is the date from which on events are read: 30 days before the first anchor, or earlier. #}
-{% macro user_state(anchors, since) %}
+   Events are read from the date `since` (30 days before the first anchor, or earlier) to the date `until`.
+
+   Distinct values of many moments are counted without a set for each: an event is its window's first with a merchant when
+   the one before with the same merchant lies before the window. For few moments, sets are faster (`with_sets`). #}
+{% macro user_state(anchors, since, until, with_sets) %}
     with events as (
         select
             user_id,
             transaction_id,
             event_time,
-            merchant_id,
-            country,
-            device_id,
+            {% for thing in ['merchant_id', 'country', 'device_id'] %}
+                {{ thing }},
+                {% if not with_sets %}
+                    lag(event_time) over (
+                        partition by user_id, {{ thing }} order by event_time, transaction_id
+                    ) as last_same_{{ thing }},
+                {% endif %}
+            {% endfor %}
             is_international,
             amount,
             cast(amount as double) as amount_double
         from {{ ref('stg_transactions') }}
         where
-            event_date >= {{ since }}
+            event_date between {{ since }} and {{ until }}
             and user_id in (select anchors.user_id from {{ anchors }} as anchors)
     )
 
@@ -31,10 +39,18 @@
             coalesce({{ user_window('stddev_pop(events.amount_double)', days) }}, 0) as amount_stddev_{{ days }}d,
             coalesce({{ user_window('max(events.amount_double)', days) }}, 0) as amount_max_{{ days }}d,
         {% endfor %}
-        {# The join holds the longest window. #}
-        count(distinct events.merchant_id) as distinct_merchants_30d,
-        count(distinct events.country) as distinct_countries_30d,
-        count(distinct events.device_id) as distinct_devices_30d,
+        {% for name, thing in [('merchants', 'merchant_id'), ('countries', 'country'), ('devices', 'device_id')] %}
+            {% if with_sets %}
+                {# The join holds nothing but the longest window. #}
+                count(distinct events.{{ thing }})
+            {% else %}
+                {{ user_window(
+                    'count(*)', 30,
+                    'coalesce(events.last_same_' ~ thing ~ " < anchors.as_of - interval '30' day, true)"
+                ) }}
+            {% endif %}
+            as distinct_{{ name }}_30d,
+        {% endfor %}
         {{ share(user_window('count(*)', 30, 'events.is_international'), user_window('count(*)', 30)) }}
             as international_ratio_30d,
         {{ share(

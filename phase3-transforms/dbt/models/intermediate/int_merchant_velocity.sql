@@ -10,7 +10,7 @@ anchors as (
 ),
 
 final as (
-    {{ merchant_state('anchors', today ~ " - interval '30' day") }}
+    {{ merchant_state('anchors', today ~ " - interval '30' day", today) }}
 )
 
 select * from final

@@ -1,4 +1,5 @@
 {%- set as_of = as_of() -%}
+{%- set today = 'date(' ~ as_of ~ ')' -%}
 with
 
 anchors as (
@@ -8,11 +9,11 @@ anchors as (
         {{ as_of }} as as_of,
         cast(null as varchar) as before_id
     from {{ ref('stg_transactions') }}
-    where event_date >= date({{ as_of }}) - interval '30' day
+    where event_date >= {{ today }} - interval '30' day
 ),
 
 states as (
-    {{ user_state('anchors', 'date(' ~ as_of ~ ") - interval '30' day") }}
+    {{ user_state('anchors', today ~ " - interval '30' day", today, with_sets=true) }}
 ),
 
 final as (

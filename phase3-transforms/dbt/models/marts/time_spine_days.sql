@@ -1,0 +1,4 @@
+{{ config(materialized='view') }}
+{#- sequence() makes at most 10,000 values: 27 years of days. -#}
+select cast(date_day as date) as date_day
+from unnest(sequence(date '2010-01-01', date '2037-01-01', interval '1' day)) as days (date_day)

@@ -1,0 +1,31 @@
+"""One lakehouse for all tests of the transforms: three batches of Bronze, the pipeline's dbt run after each."""
+
+import pytest
+from lake import dbt, rows
+from lakehouse.register import wait_for_bronze
+from world import Bronze, make_batches
+
+RUN = (("seed",), ("run", "--select", "staging"), ("run", "--select", "intermediate"), ("run", "--select", "marts"))
+
+
+def run_pipeline() -> None:
+    """What one run of the DAG does, without its tests."""
+    for step in RUN:
+        dbt(*step)
+
+
+@pytest.fixture(scope="session")
+def bronze() -> Bronze:
+    """Bronze after three batches, with Silver and Gold built incrementally after each."""
+    bronze = Bronze()
+    for number, batch in enumerate(make_batches(seed=20190301)):
+        bronze.load(batch)
+        if number == 0:
+            wait_for_bronze(60)
+        run_pipeline()
+    return bronze
+
+
+@pytest.fixture(scope="session")
+def merchants(bronze: Bronze) -> "pd.DataFrame":  # noqa: F821
+    return rows("select * from silver.merchants")

@@ -1,0 +1,119 @@
+"""The features by brute force: for one moment at a time, from all events, with plain pandas.
+
+Nothing here knows how the SQL does it; only what the features mean.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+WINDOWS = (1, 7, 30)
+HIGH_AMOUNT = 500
+RISK = {"low": 0, "medium": 1, "high": 2}
+
+
+def days(n: int) -> pd.Timedelta:
+    """So many days."""
+    return pd.Timedelta(days=n)
+
+
+def user_features(before: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
+    """A user's state from the user's events before a moment."""
+    features: dict[str, Any] = {}
+    month = before[before["event_time"] >= as_of - days(30)]
+    for window in WINDOWS:
+        amounts = month.loc[month["event_time"] >= as_of - days(window), "amount"].to_numpy(float)
+        features |= {
+            f"transactions_{window}d": len(amounts),
+            f"amount_sum_{window}d": amounts.sum(),
+            f"amount_mean_{window}d": amounts.mean() if len(amounts) else 0,
+            f"amount_stddev_{window}d": amounts.std() if len(amounts) else 0,
+            f"amount_max_{window}d": amounts.max() if len(amounts) else 0,
+        }
+    for name, column in (("merchants", "merchant_id"), ("countries", "country"), ("devices", "device_id")):
+        features[f"distinct_{name}_30d"] = len(set(month[column]))
+    features["international_ratio_30d"] = month["is_international"].mean() if len(month) else 0
+    features["high_amount_ratio_30d"] = (month["amount"] >= HIGH_AMOUNT).mean() if len(month) else 0
+    features["last_event_time"] = month["event_time"].max() if len(month) else None
+    return features
+
+
+def frauds_known(labels: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The payments whose newest verdict at a moment is fraud."""
+    known = (
+        labels[labels["reported_at"] <= as_of].sort_values("reported_at").drop_duplicates("transaction_id", keep="last")
+    )
+    return known[known["is_fraud"]]
+
+
+def merchant_features(
+    payments: pd.DataFrame, labels: pd.DataFrame, merchant_id: str, day: pd.Timestamp
+) -> dict[str, float]:
+    """A merchant's state at the start of a day."""
+    own = payments[payments["merchant_id"] == merchant_id]
+    known = set(frauds_known(labels, day)["transaction_id"])
+    features = {}
+    for window in WINDOWS:
+        inside = own[(own["event_time"] < day) & (own["event_time"] >= day - days(window))]
+        frauds = inside["transaction_id"].isin(known).sum()
+        features[f"merchant_transactions_{window}d"] = len(inside)
+        features[f"merchant_fraud_rate_{window}d"] = frauds / len(inside) if len(inside) else 0
+    return features
+
+
+def training_example(
+    payment: pd.Series, payments: pd.DataFrame, labels: pd.DataFrame, merchants: pd.DataFrame
+) -> dict[str, Any]:
+    """The whole example of one payment."""
+    now = payment["event_time"]
+    own = payments[payments["user_id"] == payment["user_id"]]
+    before = own[
+        (own["event_time"] < now) | ((own["event_time"] == now) & (own["transaction_id"] < payment["transaction_id"]))
+    ]
+    features = user_features(before, now)
+    features |= merchant_features(payments, labels, payment["merchant_id"], now.floor("D"))
+    features["confirmed_frauds"] = (frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
+
+    mean, spread = features["amount_mean_30d"], features["amount_stddev_30d"]
+    features["amount_to_mean_30d"] = payment["amount"] / mean if mean > 0 else 1
+    features["amount_zscore_30d"] = (payment["amount"] - mean) / spread if spread > 0 else 0
+    last = features.pop("last_event_time")
+    features["seconds_since_last"] = (now - last).total_seconds() if last is not None else 30 * 86_400
+    month = features["transactions_30d"]
+    features["transactions_1d_to_30d"] = features["transactions_1d"] / month if month else 0
+    features["amount_1d_to_30d"] = features["amount_sum_1d"] / features["amount_sum_30d"] if month else 0
+
+    known = merchants[merchants["merchant_id"] == payment["merchant_id"]]
+    verdicts = labels[labels["transaction_id"] == payment["transaction_id"]].sort_values("reported_at")
+    return features | {
+        "amount": payment["amount"],
+        "event_hour": now.hour,
+        "is_night": now.hour < 6,
+        "is_weekend": now.dayofweek >= 5,
+        "merchant_category": known["category"].iloc[0] if len(known) else "unknown",
+        "merchant_category_risk": RISK[known["category_risk"].iloc[0]] if len(known) else 1,
+        "is_fraud": bool(verdicts["is_fraud"].iloc[-1]) if len(verdicts) else False,
+    }
+
+
+def current_features(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
+    """A user's state now, the newest event included."""
+    own = payments[(payments["user_id"] == user_id) & (payments["event_time"] <= as_of)]
+    features = user_features(own, as_of)
+    features["confirmed_frauds"] = (frauds_known(labels, as_of)["user_id"] == user_id).sum()
+    return features
+
+
+def assert_same(actual: dict[str, Any], expected: dict[str, Any], where: str) -> None:
+    """Equal to 1e-6, every expected feature."""
+    for name, value in expected.items():
+        found = actual[name]
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_)):
+            assert np.isclose(float(found), float(value), rtol=1e-6, atol=1e-6), (
+                f"{where}: {name} is {found}, not {value}"
+            )
+        elif value is None:
+            assert found is None or pd.isna(found), f"{where}: {name} is {found}, not null"
+        else:
+            assert found == value, f"{where}: {name} is {found}, not {value}"

@@ -1,0 +1,200 @@
+"""A small world with all that is hard: late payments, copies, two in one millisecond, late and revised labels.
+
+Written as Bronze's Delta tables, batch by batch, as spark-streaming would; the oracle reads the same data frames.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from lake import BRONZE_STORAGE
+
+START = datetime(2019, 3, 1, tzinfo=UTC)
+DAYS = 75
+USERS, MERCHANTS, PAYMENTS = 60, 45, 6000
+DAY = timedelta(days=1)
+
+TRANSACTIONS = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("user_id", pa.string()),
+        ("amount", pa.decimal128(12, 2)),
+        ("currency", pa.string()),
+        ("merchant_id", pa.string()),
+        ("merchant_name", pa.string()),
+        ("country", pa.string()),
+        ("city", pa.string()),
+        ("device_id", pa.string()),
+        ("device_type", pa.string()),
+        ("event_time", pa.timestamp("us", "UTC")),
+        ("is_international", pa.bool_()),
+        ("metadata", pa.map_(pa.string(), pa.string())),
+        ("schema_id", pa.int32()),
+        ("kafka_partition", pa.int32()),
+        ("kafka_offset", pa.int64()),
+        ("kafka_timestamp", pa.timestamp("us", "UTC")),
+        ("loaded_at", pa.timestamp("us", "UTC")),
+        ("is_late", pa.bool_()),
+        ("event_date", pa.date32()),
+    ]
+)
+LABELS = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("user_id", pa.string()),
+        ("is_fraud", pa.bool_()),
+        ("fraud_type", pa.string()),
+        ("event_time", pa.timestamp("us", "UTC")),
+        ("reported_at", pa.timestamp("us", "UTC")),
+        *[TRANSACTIONS.field(name) for name in TRANSACTIONS.names[13:]],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What Bronze gets between two runs of the pipeline."""
+
+    transactions: pd.DataFrame
+    labels: pd.DataFrame
+
+
+def make_payments(rng: np.random.Generator) -> pd.DataFrame:
+    """All payments in the order of their event times; some share a millisecond with another of the same user."""
+    milliseconds = np.sort(rng.integers(0, DAYS * 86_400_000, PAYMENTS))
+    user = rng.zipf(1.3, PAYMENTS) % USERS
+    twins = rng.choice(np.arange(1, PAYMENTS), 80, replace=False)
+    milliseconds[twins], user[twins] = milliseconds[twins - 1], user[twins - 1]
+    merchant = rng.zipf(1.4, PAYMENTS) % MERCHANTS
+    return pd.DataFrame(
+        {
+            # Not in the order of time, so that ties are decided by the id and by nothing else.
+            "transaction_id": [f"t{i:06d}" for i in rng.permutation(PAYMENTS)],
+            "user_id": [f"u{i}" for i in user],
+            # Cents; the last merchants are not in the seed.
+            "amount": np.exp(rng.normal(4, 1.3, PAYMENTS)).round(2) + 0.01,
+            "merchant_id": [f"m{i:05d}" if i < 35 else f"x{i}" for i in merchant],
+            "country": rng.choice(["DE", "FR", "US", "TH"], PAYMENTS, p=[0.7, 0.2, 0.07, 0.03]),
+            "device_id": [f"d{u}-{d}" for u, d in zip(user, rng.integers(0, 4, PAYMENTS), strict=True)],
+            "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
+            "event_time": pd.to_datetime(START) + pd.to_timedelta(milliseconds, unit="ms"),
+            "is_international": rng.random(PAYMENTS) < 0.2,
+        }
+    )
+
+
+def make_labels(payments: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Labels of a tenth of the payments after hours to weeks; some honest, some of the frauds cleared later."""
+    labelled = payments.sample(frac=0.1, random_state=1)
+    delay = pd.to_timedelta(np.clip(rng.lognormal(1.8, 0.8, len(labelled)), 0.1, 35), unit="D")
+    fraud = rng.random(len(labelled)) < 0.85
+    labels = labelled[["transaction_id", "user_id", "event_time"]].assign(
+        is_fraud=fraud,
+        fraud_type=np.where(fraud, "stolen_card", None),
+        reported_at=(labelled["event_time"] + delay).dt.floor("ms"),
+    )
+    cleared = labels[labels["is_fraud"]].sample(frac=0.15, random_state=2)
+    revised = cleared.assign(
+        is_fraud=False, fraud_type=None, reported_at=cleared["reported_at"] + pd.Timedelta(days=4, hours=3)
+    )
+    return pd.concat([labels, revised], ignore_index=True)
+
+
+def make_batches(seed: int) -> list[Batch]:
+    """Three batches: most of the world; then also what came very late, with copies; then the rest."""
+    rng = np.random.default_rng(seed)
+    payments = make_payments(rng)
+    labels = make_labels(payments, rng)
+    cuts = [pd.Timestamp(START + 55 * DAY), pd.Timestamp(START + 65 * DAY)]
+    arrival = _batch_of(payments["event_time"], cuts)
+    late = (arrival == 0) & (rng.random(PAYMENTS) < 0.01)
+    arrival = np.where(late, rng.integers(1, 3, PAYMENTS), arrival)
+    label_arrival = _batch_of(labels["reported_at"], cuts)
+    late_label = (label_arrival == 0) & (rng.random(len(labels)) < 0.03)
+    label_arrival = np.where(late_label, rng.integers(1, 3, len(labels)), label_arrival)
+    batches = []
+    for number in range(3):
+        sent = payments[arrival == number]
+        # Copies: within the batch, of earlier batches, and one that claims another amount.
+        copies = payments[arrival <= number].sample(30, random_state=number)
+        copies = copies.assign(amount=copies["amount"] + 1)
+        batches.append(Batch(pd.concat([sent, copies], ignore_index=True), labels[label_arrival == number]))
+    return batches
+
+
+def _batch_of(times: pd.Series, cuts: list[pd.Timestamp]) -> np.ndarray:
+    return sum((times > cut).to_numpy(int) for cut in cuts)
+
+
+class Bronze:
+    """Writes batches into Bronze, and knows what it holds."""
+
+    def __init__(self) -> None:
+        self.transactions = pd.DataFrame()
+        self.labels = pd.DataFrame()
+        self._loads = 0
+
+    def load(self, batch: Batch) -> None:
+        """Append a batch to both tables; all its rows share the time at which they were loaded."""
+        self._loads += 1
+        loaded_at = (
+            pd.Timestamp(datetime.now(UTC)).floor("ms") - pd.Timedelta(hours=10) + self._loads * pd.Timedelta(hours=1)
+        )
+        transactions = self._with_load_columns(batch.transactions, loaded_at, len(self.transactions))
+        labels = self._with_load_columns(batch.labels, loaded_at, len(self.labels))
+        transactions = transactions.assign(
+            currency="EUR", merchant_name="a shop", city="a city", metadata=[[]] * len(transactions)
+        )
+        _append("transactions", transactions, TRANSACTIONS)
+        _append("labels", labels, LABELS)
+        self.transactions = pd.concat([self.transactions, transactions], ignore_index=True)
+        self.labels = pd.concat([self.labels, labels], ignore_index=True)
+
+    @staticmethod
+    def _with_load_columns(rows: pd.DataFrame, loaded_at: pd.Timestamp, offset: int) -> pd.DataFrame:
+        return rows.assign(
+            schema_id=1,
+            kafka_partition=0,
+            kafka_offset=np.arange(offset, offset + len(rows)),
+            kafka_timestamp=loaded_at,
+            loaded_at=loaded_at,
+            is_late=False,
+            event_date=rows["event_time"].dt.date,
+        )
+
+    def silver(self) -> pd.DataFrame:
+        """Payments without their copies: the first one loaded counts."""
+        order = self.transactions.sort_values(["loaded_at", "kafka_partition", "kafka_offset"], kind="stable")
+        return order.drop_duplicates("transaction_id")
+
+
+def _append(table: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
+    rows = rows.assign(amount=[f"{a:.2f}" for a in rows["amount"]]) if "amount" in rows else rows
+    arrays = []
+    for field in schema:
+        values = rows[field.name]
+        if pa.types.is_decimal(field.type):
+            arrays.append(pa.array(values.tolist(), pa.string()).cast(field.type))
+        elif pa.types.is_timestamp(field.type):
+            arrays.append(pa.array(values.dt.tz_convert("UTC")).cast(field.type))
+        else:
+            arrays.append(pa.array([None if v is None or v is pd.NA else v for v in values.tolist()], field.type))
+    write_deltalake(
+        f"s3://lakehouse/bronze/{table}",
+        pa.Table.from_arrays(arrays, schema=schema),
+        mode="append",
+        partition_by=["event_date"],
+        storage_options=BRONZE_STORAGE,
+    )
+
+
+def bronze_rows(table: str) -> int:
+    """How many rows a table of Bronze has, read without Trino."""
+    return (
+        DeltaTable(f"s3://lakehouse/bronze/{table}", storage_options=BRONZE_STORAGE)
+        .to_pyarrow_table(columns=["loaded_at"])
+        .num_rows
+    )
