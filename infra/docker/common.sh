@@ -30,3 +30,9 @@ env_value() {
 
 # image NAME: the full reference of one of our images.
 image() { printf '%s/%s:%s' "$(env_value IMAGE_REGISTRY)" "$1" "$(env_value VERSION)"; }
+
+# bronze_lag: how many messages Bronze has not read yet; nothing where Kafka does not answer just now.
+bronze_lag() {
+  docker compose exec --no-TTY kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe \
+    --group bronze-writer 2>/dev/null | awk '$6 ~ /^[0-9]+$/ {sum += $6; seen = 1} END {if (seen) print sum}' || true
+}

@@ -16,5 +16,6 @@ row minio "MinIO console" "http://localhost:$(env_value MINIO_CONSOLE_PORT)" "$(
 row minio "S3 API" "http://localhost:$(env_value MINIO_PORT)"
 row spark-master "Spark master" "http://localhost:$(env_value SPARK_MASTER_PORT)"
 row spark-streaming "Bronze metrics" "http://localhost:$(env_value BRONZE_METRICS_PORT)/metrics"
+row trino Trino "http://localhost:$(env_value TRINO_PORT)" "any user, no password"
 row airflow-api-server Airflow "http://localhost:$(env_value AIRFLOW_PORT)" "$(env_value AIRFLOW_ADMIN_USER) / AIRFLOW_ADMIN_PASSWORD in .env"
 printf '\n'

@@ -32,12 +32,12 @@ perf="$(docker compose exec --no-TTY kafka kafka-producer-perf-test --topic benc
 theirs="$(sed -n 's/.* \([0-9.]*\) records\/sec.*/\1/p' <<<"$perf")"
 
 say "Bronze: history to catch up with, and the cluster; about four minutes"
-infra/docker/build.sh minio spark-master
-BACKFILL_DAYS=75 PRODUCER_TPS=100 docker compose --progress quiet up --detach --wait --wait-timeout 600 \
-  producer minio-init spark-worker || true # --wait calls it a failure that minio-init ends
-docker compose exec --no-TTY kafka kafka-topics --bootstrap-server localhost:29092 --list | grep -q transactions.raw ||
-  die "the producer did not start: docker compose logs producer"
+infra/docker/build.sh minio spark-master trino airflow-init
+export BACKFILL_DAYS=55 PRODUCER_TPS=100
+docker compose --progress quiet up --detach --wait --wait-timeout 600 producer spark-worker
+docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
 docker compose --progress quiet stop producer
+docker compose --progress quiet run --rm minio-init >/dev/null
 # in_driver ARGUMENTS...: spark-submit in a container like that of the streaming job.
 in_driver() {
   docker compose --progress quiet run --rm --no-TTY --no-deps --name bench-driver --env METRICS_PORT=0 spark-streaming \
@@ -50,12 +50,32 @@ bronze="$(in_driver --executor-memory=1g --conf spark.cores.max=2 streaming/benc
 
 say "Bronze: $minutes_live minutes at 100 a second, once it has caught up"
 docker compose --progress quiet up --detach --wait --wait-timeout 600 --no-deps spark-streaming
-BACKFILL_DAYS=75 PRODUCER_TPS=100 docker compose --progress quiet up --detach --no-deps producer
-lag() { docker compose exec --no-TTY kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe \
-  --group bronze-writer 2>/dev/null | awk '{sum += $6} END {print sum}'; }
-until (($(lag) < 5000)); do sleep 2; done
+docker compose --progress quiet start producer
+until behind="$(bronze_lag)" && [[ -n "$behind" ]] && ((behind < 5000)); do sleep 2; done
 sleep "$((60 * (minutes_live + 1)))" # what is measured is this time
-latency="$(in_driver --master 'local[1]' streaming/bench_latency.py "$minutes_live")"
+docker compose --progress quiet stop producer
+docker compose --progress quiet up --detach --wait --wait-timeout 300 postgres trino
+in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
+in_airflow lakehouse.register --wait 60 >/dev/null
+# A batch's rows share their load time, and can be seen from the first commit after it on.
+latency="$(docker compose exec --no-TTY trino trino --output-format CSV_UNQUOTED --execute "
+  with newest as (select max(loaded_at) as loaded_at from bronze.transactions),
+  batches as (
+    select loads.loaded_at, min(commits.timestamp) as committed_at
+    from (select distinct loaded_at from bronze.transactions) as loads
+    join bronze.\"transactions\$history\" as commits
+      on commits.operation = 'WRITE' and commits.timestamp >= loads.loaded_at
+    where loads.loaded_at > (select loaded_at - interval '$minutes_live' minute from newest)
+    group by loads.loaded_at)
+  select count(*), approx_percentile(seconds, 0.5), approx_percentile(seconds, 0.95) from (
+    select date_diff('millisecond', kafka_timestamp, committed_at) / 1000.0 as seconds
+    from bronze.transactions join batches using (loaded_at))" 2>/dev/null)"
+IFS=, read -r latency_rows latency_median latency_p95 <<<"$latency"
+
+say "Silver and Gold from 1 and from 2 million payments, and 9,000 more; about ten minutes"
+docker compose --progress quiet stop spark-streaming spark-worker spark-master
+mapfile -t transforms < <(in_airflow lakehouse.bench)
+[[ ${#transforms[@]} == 2 ]] || die "the bench of the transforms failed; its message stands above"
 
 mkdir -p reports
 tee reports/bench.md <<MARKDOWN
@@ -71,5 +91,10 @@ Measured $(date -u +%Y-%m-%d) on $(getconf _NPROCESSORS_ONLN) cores, $(awk '/^Me
 | Bronze catching up, two executor cores: decode, check, count, write to Delta on MinIO | $(value whole_job <<<"$bronze") rows/s |
 | the same, with a sink that drops all | $(value noop_sink <<<"$bronze") rows/s |
 | ratio | $(value ratio <<<"$bronze") |
-| at 100 messages/s, from Kafka's time stamp to Delta's commit ($(value rows <<<"$latency") rows, trigger 10 s) | median $(value median_s <<<"$latency") s, p95 $(value p95_s <<<"$latency") s |
+| at 100 messages/s, from Kafka's time stamp to Delta's commit ($latency_rows rows, trigger 10 s) | median $latency_median s, p95 $latency_p95 s |
+$(for line in "${transforms[@]}"; do
+  printf '| Silver and Gold from %s payments: full build, then a run after %s more, one with nothing new | %s s, %s s (%s of the full one), %s s |\n' \
+    "$(value payments <<<"$line")" "$(value added <<<"$line")" "$(value full_s <<<"$line")" \
+    "$(value incremental_s <<<"$line")" "$(value ratio <<<"$line")" "$(value nothing_new_s <<<"$line")"
+done)
 MARKDOWN

@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
 # A small world, so that everything is there within a minute; bad messages of every kind among the good ones.
-export SIM_USERS=2000 BACKFILL_DAYS=10 PRODUCER_TPS=500 INVALID_RATE=0.02
+export SIM_USERS=2000 BACKFILL_DAYS=20 PRODUCER_TPS=500 INVALID_RATE=0.02
 
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.
@@ -26,12 +26,16 @@ timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
 build_test_image ingestion phase1-ingestion/Dockerfile
 build_test_image spark infra/images/spark/Dockerfile
+build_test_image airflow infra/images/airflow/Dockerfile
 mkdir -p reports
 # checks IMAGE PHASE: the checks and drills of a phase, in the image that has what they need.
 checks() { run_in_stack "$1" python3 -m pytest "e2e/test_phase$2.py" -vv --durations=0 --capture=no | tee "reports/e2e-phase$2.log"; }
 timed "checks and drills of phase 1" checks ingestion-test 1
 docker compose --progress quiet start producer
 timed "checks and drills of phase 2" checks spark-test 2
+docker compose --progress quiet start producer
+timed "make dbt-test" make --no-print-directory dbt-test
+timed "checks and drills of phase 3" checks airflow-test 3
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"

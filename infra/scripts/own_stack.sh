@@ -19,17 +19,6 @@ own_stack() {
 
 take_down() { docker compose down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true; }
 
-# start SERVICE...: until they are healthy; what runs once and ends (*-init) has ended well.
-start() {
-  local service
-  local -a lasting=() once=()
-  for service in "$@"; do
-    if [[ "$service" == *-init ]]; then once+=("$service"); else lasting+=("$service"); fi
-  done
-  docker compose up --detach --wait --wait-timeout 300 "${lasting[@]}"
-  for service in "${once[@]}"; do docker compose run --rm "$service"; done
-}
-
 # build_test_image NAME DOCKERFILE: the stage "test" of a Dockerfile as image NAME-test.
 build_test_image() {
   local name="$1" dockerfile="$2" log
@@ -54,6 +43,8 @@ run_in_stack() {
     --volume "$ROOT/infra/e2e:/app/e2e:ro" \
     --env COMPOSE_PROJECT_NAME --env CRASH_ROUNDS --env KAFKA_BOOTSTRAP_SERVERS=kafka:29092 \
     --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 --env "SPARK_S3_SECRET=$(env_value SPARK_S3_SECRET)" \
+    --env "AIRFLOW_ADMIN_USER=$(env_value AIRFLOW_ADMIN_USER)" \
+    --env "AIRFLOW_ADMIN_PASSWORD=$(env_value AIRFLOW_ADMIN_PASSWORD)" \
     --env "TRINO_S3_SECRET=$(env_value TRINO_S3_SECRET)" \
     --user 0 "$(image "$name")" "$@")"
   for network in "${networks[@]:1}"; do docker network connect "$network" "$container"; done

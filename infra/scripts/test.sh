@@ -16,18 +16,18 @@ case "$phase" in
   ;;
 3)
   # The tests write Bronze themselves, and run dbt as the pipeline does.
-  services=(minio minio-init trino)
+  services=(minio trino)
   tested=airflow dockerfile=infra/images/airflow/Dockerfile
   ;;
 *) die "phase $phase has no tests" ;;
 esac
 
 own_stack fraud-platform-test
-[[ "$phase" == 3 ]] || services+=(ingestion-init)
-infra/docker/build.sh "${services[@]}"
+infra/docker/build.sh "${services[@]}" ingestion-init
 build_test_image "$tested" "$dockerfile"
 say "starting ${services[*]} for the tests"
-start "${services[@]}"
+docker compose up --detach --wait --wait-timeout 300 "${services[@]}"
+[[ "$phase" == 3 ]] || docker compose run --rm ingestion-init
 say "tests of phase $phase"
 run_in_stack "$tested-test" python3 -m pytest tests "$@" || {
   docker compose logs --tail 15

@@ -29,4 +29,7 @@ if [[ " ${services[*]} " == *" producer "* ]]; then
   # Draws nothing where the history is complete already: it is sent once per stack.
   docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
 fi
+if [[ " ${services[*]} " == *" airflow-scheduler "* ]]; then
+  infra/scripts/first_pipeline.sh
+fi
 infra/scripts/addresses.sh

@@ -8,7 +8,7 @@ from airflow.dag_processing.dagbag import DagBag
 
 @pytest.fixture(scope="module")
 def dags() -> DagBag:
-    return DagBag("/opt/airflow/dags", include_examples=False)
+    return DagBag("/opt/airflow/dags")
 
 
 def chain_of(dag: object) -> list[str]:

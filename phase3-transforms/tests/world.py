@@ -181,7 +181,9 @@ def _append(table: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
         elif pa.types.is_timestamp(field.type):
             arrays.append(pa.array(values.dt.tz_convert("UTC")).cast(field.type))
         else:
-            arrays.append(pa.array([None if v is None or v is pd.NA else v for v in values.tolist()], field.type))
+            arrays.append(
+                pa.array([None if pd.api.types.is_scalar(v) and pd.isna(v) else v for v in values.tolist()], field.type)
+            )
     write_deltalake(
         f"s3://lakehouse/bronze/{table}",
         pa.Table.from_arrays(arrays, schema=schema),

@@ -1,4 +1,4 @@
-{{ config(materialized='table', on_table_exists='replace') }}
+{{ config(materialized='table') }}
 {#- Looked up, not referenced: mart_training_examples is built from this model. -#}
 {%- set examples = adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute -%}
 {%- set everything = flags.FULL_REFRESH or not examples -%}
@@ -156,9 +156,8 @@ final as (
             ('transactions_through', newest('loaded_at', ref('stg_transactions')), transactions_through),
             ('labels_through', newest('loaded_at', ref('stg_labels')), labels_through),
         ] %}
-            if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }}) as {{ column }},
+            if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }}) as {{ column }}{{ "," if not loop.last }}
         {% endfor %}
-        {{ everything | lower }} as is_everything
     from anchors
 )
 
