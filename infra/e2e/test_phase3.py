@@ -1,4 +1,4 @@
-"""Phase 3 on the stack as a user has it: runs of the pipeline under the producer's load, kills in mid run, then the oracle."""
+"""Phase 3 on the stack as a user has it: the pipeline under the producer's load, kills in mid run, then the oracle."""
 
 import os
 import time

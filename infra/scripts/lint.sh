@@ -31,7 +31,8 @@ check "ruff format" ruff format --no-cache --check .
 check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python phase1-ingestion/ingestion phase2-streaming/streaming phase3-transforms/dags/lakehouse
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
-mapfile -t sql_files < <(git ls-files '*.sql')
-((${#sql_files[@]} == 0)) || check sqlfluff sqlfluff lint --disable-progress-bar "${sql_files[@]}"
+# Macros are linted where the models use them.
+mapfile -t sql_files < <(git ls-files '*.sql' ':!*/macros/*' ':!*/tests/generic/*')
+check sqlfluff sqlfluff lint --disable-progress-bar "${sql_files[@]}"
 ((failed == 0)) || die "lint found something; 'infra/scripts/lint.sh --fix' corrects what Ruff can"
 say "lint is clean"

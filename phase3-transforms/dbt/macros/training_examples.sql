@@ -134,3 +134,8 @@ select * from final
         {%- endfor -%}
     {%- endif -%}
 {% endmacro %}
+
+{# A value in the rows of the last slice, and in those before it the one from the run before. #}
+{% macro once_complete(now, before) -%}
+    if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }})
+{%- endmacro %}

@@ -22,15 +22,18 @@ transactions as (
     where event_time <= {{ settled }}
 ),
 
-labels as (
-    select * from {{ ref('stg_labels') }}
-),
-
 {% if everything %}
     changed as (
-        select transaction_id, event_date from transactions
+        select
+            transaction_id,
+            event_date
+        from transactions
     ),
 {% else %}
+    labels as (
+        select * from {{ ref('stg_labels') }}
+    ),
+
     newly_settled as (
         select
             transaction_id,
@@ -92,36 +95,53 @@ labels as (
     ),
 
     changed as (
-        select transaction_id, event_date from newly_settled
-        union
-        select transaction_id, event_date from arrived
-        union
-        select transaction_id, event_date from reported
-        union
-        select transactions.transaction_id, transactions.event_date
+        select
+            transaction_id,
+            event_date
+        from newly_settled
+        union distinct
+        select
+            transaction_id,
+            event_date
+        from arrived
+        union distinct
+        select
+            transaction_id,
+            event_date
+        from reported
+        union distinct
+        select
+            transactions.transaction_id,
+            transactions.event_date
         from transactions
         inner join late_for_users as late
             on
                 transactions.user_id = late.user_id
                 and transactions.event_time >= late.first_time
                 and transactions.event_time <= late.last_time + interval '30' day
-        union
-        select transactions.transaction_id, transactions.event_date
+        union distinct
+        select
+            transactions.transaction_id,
+            transactions.event_date
         from transactions
         inner join late_for_merchants as late
             on
                 transactions.merchant_id = late.merchant_id
                 and transactions.event_date > late.first_date
                 and transactions.event_date <= late.last_date + interval '30' day
-        union
-        select transactions.transaction_id, transactions.event_date
+        union distinct
+        select
+            transactions.transaction_id,
+            transactions.event_date
         from transactions
         inner join reported_for_users as late
             on
                 transactions.user_id = late.user_id
                 and transactions.event_time >= late.first_time
-        union
-        select transactions.transaction_id, transactions.event_date
+        union distinct
+        select
+            transactions.transaction_id,
+            transactions.event_date
         from transactions
         inner join reported_for_merchants as late
             on
@@ -151,13 +171,9 @@ final as (
         slice,
 
         {# Up to where Silver is in the examples once this row is: it takes the last slice to say so. #}
-        {% for column, now, before in [
-            ('settled_through', settled, settled_before),
-            ('transactions_through', newest('loaded_at', ref('stg_transactions')), transactions_through),
-            ('labels_through', newest('loaded_at', ref('stg_labels')), labels_through),
-        ] %}
-            if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }}) as {{ column }}{{ "," if not loop.last }}
-        {% endfor %}
+        {{ once_complete(settled, settled_before) }} as settled_through,
+        {{ once_complete(newest('loaded_at', ref('stg_transactions')), transactions_through) }} as transactions_through,
+        {{ once_complete(newest('loaded_at', ref('stg_labels')), labels_through) }} as labels_through
     from anchors
 )
 

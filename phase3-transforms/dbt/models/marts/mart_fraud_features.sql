@@ -18,7 +18,7 @@ users as (
     from {{ ref('stg_transactions') }}
     {% if is_incremental() %}
         where event_date >= date({{ as_of }}) - interval '30' day
-        union
+        union distinct
         select user_id from {{ this }}
     {% endif %}
 ),

@@ -13,7 +13,7 @@ with
         select event_date
         from {{ ref('stg_transactions') }}
         where loaded_at > {{ newest('transactions_through', this) }}
-        union
+        union distinct
         select event_date
         from {{ ref('stg_labels') }}
         where loaded_at > {{ newest('labels_through', this) }}

@@ -18,12 +18,12 @@ reference as (
 
 merchants as (
     select merchant_id from reference
-    union
+    union distinct
     select distinct merchant_id
     from {{ ref('stg_transactions') }}
     {% if is_incremental() %}
         where event_date >= date({{ as_of }}) - interval '30' day
-        union
+        union distinct
         select merchant_id from {{ this }}
     {% endif %}
 ),
