@@ -4,8 +4,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-# A small world, so that everything is there within a minute; bad messages of every kind among the good ones.
-export SIM_USERS=2000 BACKFILL_DAYS=20 PRODUCER_TPS=500 INVALID_RATE=0.02
+# A small world, so that everything is there within a minute, and that takes an hour to catch up with the real clock; bad
+# messages of every kind among the good ones.
+export SIM_USERS=2000 BACKFILL_DAYS=20 RUNWAY_DAYS=400 PRODUCER_TPS=500 INVALID_RATE=0.02
 
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.

@@ -7,6 +7,7 @@ has run before, nothing is done: who paused it since has a reason.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -52,6 +53,17 @@ def start_schedules(client: httpx.Client) -> None:
         client.patch(f"/api/v2/dags/{dag}", json={"is_paused": False}).raise_for_status()
 
 
+def end_of_log(client: httpx.Client, path: str, task: dict[str, Any], lines: int = 30) -> str:
+    """The last lines that a task has written."""
+    log = client.get(
+        f"{path}/{task['task_id']}/logs/{task['try_number']}",
+        params={"full_content": True},
+        headers={"Accept": "application/x-ndjson"},
+    )
+    events = [json.loads(line).get("event", "") for line in log.text.splitlines() if line.startswith("{")]
+    return "\n".join(f"  {event}" for event in events[-lines:])
+
+
 def follow(client: httpx.Client) -> None:
     """Print each task of the first run as it ends; LakehouseError where the run fails."""
     told: set[str] = set()
@@ -66,8 +78,11 @@ def follow(client: httpx.Client) -> None:
             if run["state"] == "success":
                 return
             if run["state"] == "failed":
-                failed = ", ".join(task["task_id"] for task in tasks if task["state"] == "failed")
-                raise LakehouseError(f"the first run of {PIPELINE} failed at {failed}; its log is in Airflow's page")
+                (failed,) = [task for task in tasks if task["state"] == "failed"]
+                print(end_of_log(client, path, failed), flush=True)
+                raise LakehouseError(
+                    f"the first run of {PIPELINE} failed at {failed['task_id']}; the end of its log stands above"
+                )
         time.sleep(POLL_SECONDS)
 
 
