@@ -54,7 +54,7 @@ docker compose --progress quiet start producer
 until behind="$(bronze_lag)" && [[ -n "$behind" ]] && ((behind < 5000)); do sleep 2; done
 sleep "$((60 * (minutes_live + 1)))" # what is measured is this time
 docker compose --progress quiet stop producer
-docker compose --progress quiet up --detach --wait --wait-timeout 300 postgres trino
+docker compose --progress quiet up --detach --wait --wait-timeout 300 --no-deps trino
 in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
 in_airflow lakehouse.register --wait 60 >/dev/null
 # A batch's rows share their load time, and can be seen from the first commit after it on.
