@@ -13,6 +13,7 @@ minutes_live="${MINUTES_LIVE:-3}"
 value() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p"; }
 
 own_stack fraud-platform-bench
+mkdir -p reports
 infra/docker/build.sh kafka schema-registry ingestion-init
 docker compose --progress quiet up --detach --wait --wait-timeout 300 kafka schema-registry
 docker compose --progress quiet run --rm ingestion-init >/dev/null
@@ -77,7 +78,6 @@ docker compose --progress quiet stop spark-streaming spark-worker spark-master
 mapfile -t transforms < <(in_airflow lakehouse.bench)
 [[ ${#transforms[@]} == 2 ]] || die "the bench of the transforms failed; its message stands above"
 
-mkdir -p reports
 tee reports/bench.md <<MARKDOWN
 Measured $(date -u +%Y-%m-%d) on $(getconf _NPROCESSORS_ONLN) cores, $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), by \`make bench\`; broker and producer on the same machine.
 
