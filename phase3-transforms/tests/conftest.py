@@ -1,5 +1,6 @@
 """One lakehouse for all tests of the transforms: three batches of Bronze, the pipeline's dbt run after each."""
 
+import pandas as pd
 import pytest
 from lake import dbt, rows
 from lakehouse.register import wait_for_bronze
@@ -27,5 +28,6 @@ def bronze() -> Bronze:
 
 
 @pytest.fixture(scope="session")
-def merchants(bronze: Bronze) -> "pd.DataFrame":  # noqa: F821
+def merchants(bronze: Bronze) -> pd.DataFrame:
+    """The seed, as Trino has it."""
     return rows("select * from silver.merchants")
