@@ -81,6 +81,12 @@ class DeadLetter:
         return self.headers.get("dlq.topic", "")
 
     @property
+    def source(self) -> str:
+        """The message that it was, as topic-partition-offset; its own place where that never reached Kafka."""
+        partition, offset = self.headers.get("dlq.partition", ""), self.headers.get("dlq.offset", "")
+        return f"{self.topic}-{partition}-{offset}" if partition and offset else self.place
+
+    @property
     def attempts(self) -> int:
         """How many times it has failed."""
         text = self.headers.get("dlq.attempts", "1")

@@ -131,7 +131,8 @@ def redrive(
     """
     repairs = parse_changes(changes)
     letters, _ = open_dead_letters(settings)
-    chosen = choose(letters, reasons, places, every)
+    # Bronze and the scorer may both have refused the same message, and Bronze twice when it crashed: it goes back once.
+    chosen = list({letter.source: letter for letter in choose(letters, reasons, places, every)}.values())
     known = [letter for letter in chosen if letter.topic in TOPICS]
     for (topic, stage), count in Counter((letter.topic, letter.stage) for letter in known).items():
         print(f"{count:,} from stage {stage} {'go' if go else 'would go'} back to {topic}")
@@ -153,7 +154,8 @@ def redrive(
             delivery.send_again(letter.topic, letter.key, letter.value or b"", letter.attempts)
     delivery.flush()
     # Only now: a crash before this sends them twice (Silver keeps one of each), never not at all.
-    _mark_redriven(settings, known)
+    sources = {letter.source for letter in known}
+    _mark_redriven(settings, [letter for letter in letters if letter.source in sources])
     print(f"sent back: {delivery.delivered:,}; failed again: {delivery.counts.dead_lettered:,}")
 
 

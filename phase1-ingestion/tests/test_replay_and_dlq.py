@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from ingestion.dead_letters import DeadLetter, Decoder
+from ingestion.dead_letters import DeadLetter, Decoder, dead_letter_headers
 from ingestion.delivery import Delivery
 from ingestion.dlq import open_dead_letters, redrive, show
 from ingestion.errors import UserError
+from ingestion.kafka import producer
 from ingestion.registry import Registry
 from ingestion.replay import run_replay
-from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, MAX_RECORD_BYTES, TRANSACTIONS_TOPIC, Settings
 from stack import count_in, messages_in
 
 pytestmark = pytest.mark.stack
@@ -123,6 +124,19 @@ def test_redrive_keeps_the_original_bytes(settings: Settings) -> None:
     (message,) = messages_in(settings, TRANSACTIONS_TOPIC)
     assert (message.key(), message.value()) == (b"key \xfe", original)
     assert [letter.topic for letter in waiting(settings)] == ["nowhere"]
+
+
+def test_a_message_that_two_services_refused_goes_back_once(settings: Settings) -> None:
+    letters = producer(settings, MAX_RECORD_BYTES)
+    for stage in ("bronze", "scorer"):
+        headers = dead_letter_headers(
+            stage=stage, reasons=["RuleX"], error="why", topic=TRANSACTIONS_TOPIC, partition=3, offset=17
+        )
+        letters.produce(DEAD_LETTER_TOPIC, b"value", b"key", headers=headers)
+    letters.flush()
+    redrive(settings, **NOTHING | {"every": True, "go": True})
+    assert count_in(settings, TRANSACTIONS_TOPIC) == 1
+    assert waiting(settings) == []
 
 
 @pytest.mark.parametrize(
