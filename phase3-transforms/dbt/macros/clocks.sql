@@ -1,27 +1,32 @@
-{# What a model knows of time. Each is asked once and becomes a constant in the query, so that Trino can leave out the
-   files and partitions that it rules out. #}
+{# What a model knows of time. It is asked once and becomes constants in the query, so that Trino can leave out the files
+   and partitions that they rule out. #}
 
 {# The data clock: the newest event time in Silver. Replayed data of any year has its own "now". #}
 {% macro as_of() -%}
-    {{ timestamp_or(
-        'select max(event_time) from ' ~ ref('stg_transactions')
-        ~ ' where event_date = (select max(event_date) from ' ~ ref('stg_transactions') ~ ')',
-        '1970-01-01 00:00:00 UTC'
-    ) }}
+    {{ moments({'as_of': newest_event()}).as_of }}
 {%- endmacro %}
 
-{# The newest and the oldest value of a time column of a relation; long ago when there is none. #}
+{% macro newest_event() -%}
+    select max(event_time) from {{ ref('stg_transactions') }}
+    where event_date = (select max(event_date) from {{ ref('stg_transactions') }})
+{%- endmacro %}
+
+{# The newest value of a time column of a relation. #}
 {% macro newest(column, relation) -%}
-    {{ timestamp_or('select max(' ~ column ~ ') from ' ~ relation, '1970-01-01 00:00:00 UTC') }}
+    select max({{ column }}) from {{ relation }}
 {%- endmacro %}
 
-{% macro oldest(column, relation) -%}
-    {{ timestamp_or('select min(' ~ column ~ ') from ' ~ relation, '1970-01-01 00:00:00 UTC') }}
-{%- endmacro %}
-
-{% macro timestamp_or(query, otherwise) -%}
-    {%- if execute -%}
-        {%- set value = run_query("select format_datetime(at_timezone((" ~ query ~ "), 'UTC'), 'yyyy-MM-dd HH:mm:ss.SSS')").columns[0][0] -%}
-    {%- endif -%}
-    timestamp '{{ value ~ " UTC" if value else otherwise }}'
+{# Several moments by one query, since each query takes its time: from names and queries to names and constants. What is
+   not known yet is long ago. #}
+{% macro moments(queries) -%}
+    {%- set columns = [] -%}
+    {%- for query in queries.values() -%}
+        {%- do columns.append("format_datetime(at_timezone((" ~ query ~ "), 'UTC'), 'yyyy-MM-dd HH:mm:ss.SSS')") -%}
+    {%- endfor -%}
+    {%- set values = run_query('select ' ~ columns | join(', ')).rows[0] if execute else [] -%}
+    {%- set constants = {} -%}
+    {%- for name in queries -%}
+        {%- do constants.update({name: "timestamp '" ~ (values[loop.index0] or '1970-01-01 00:00:00') ~ " UTC'"}) -%}
+    {%- endfor -%}
+    {{ return(constants) }}
 {%- endmacro %}

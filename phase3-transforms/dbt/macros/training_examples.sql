@@ -1,16 +1,14 @@
 {# The training examples of one slice of int_training_anchors; the model below builds one slice after the other. #}
 {% macro training_examples(slice) %}
-{#- Constants, so that only the partitions that matter are read. -#}
-{%- set anchors = ref('int_training_anchors') -%}
-{%- set of_slice = '(select * from ' ~ anchors ~ ' where slice = ' ~ slice ~ ')' -%}
-{%- set first_date = 'date(' ~ oldest('event_time', of_slice) ~ ')' -%}
-{%- set last_date = 'date(' ~ newest('event_time', of_slice) ~ ')' -%}
-{%- set are_few = execute and run_query('select count(*) from ' ~ of_slice).columns[0][0] < var('few_anchors') -%}
+{%- set bounds = slice_bounds(slice) -%}
+{%- set first_date = "date '" ~ bounds.first_date ~ "'" -%}
+{%- set last_date = "date '" ~ bounds.last_date ~ "'" -%}
+{%- set are_few = execute and bounds.anchors < var('few_anchors') -%}
 {%- set history = first_date ~ " - interval '31' day" -%}
 with
 
 anchors as (
-    select * from {{ anchors }}
+    select * from {{ ref('int_training_anchors') }}
     where slice = {{ slice }}
 ),
 
@@ -113,7 +111,25 @@ final as (
 )
 
 select * from final
+{#- Says to Trino that there is nothing to plan. -#}
+{{- '\nwhere false' if execute and not bounds.anchors }}
 {% endmacro %}
+
+{# How many anchors a slice has, and the days of the first and of the last: constants, so that only the partitions that
+   matter are read. #}
+{% macro slice_bounds(slice) -%}
+    {%- set bounds = {'anchors': 0, 'first_date': '1970-01-01', 'last_date': '1970-01-01'} -%}
+    {%- if execute -%}
+        {%- set row = run_query(
+            'select count(*), cast(min(event_date) as varchar), cast(max(event_date) as varchar) from '
+            ~ ref('int_training_anchors') ~ ' where slice = ' ~ slice
+        ).rows[0] -%}
+        {%- if row[0] -%}
+            {%- do bounds.update({'anchors': row[0], 'first_date': row[1], 'last_date': row[2]}) -%}
+        {%- endif -%}
+    {%- endif -%}
+    {{ return(bounds) }}
+{%- endmacro %}
 
 {# Merges all slices after the first into mart_training_examples: its post-hook. #}
 {% macro merge_further_slices() %}
@@ -138,4 +154,10 @@ select * from final
 {# A value in the rows of the last slice, and in those before it the one from the run before. #}
 {% macro once_complete(now, before) -%}
     if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }})
+{%- endmacro %}
+
+{# mart_training_examples as the run before left it, if there was one. Looked up, not referenced, since it is built from
+   int_training_anchors, which asks for it. #}
+{% macro examples_so_far() -%}
+    {{ return(adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute) }}
 {%- endmacro %}

@@ -6,8 +6,9 @@
    Events are read from the date `since` (30 days before the first anchor, or earlier) to the date `until`.
 
    Distinct values of many moments are counted without a set for each: an event is its window's first with a merchant when
-   the one before with the same merchant lies before the window. For few moments, sets are faster (`with_sets`). #}
-{% macro user_state(anchors, since, until, with_sets) %}
+   the one before with the same merchant lies before the window. For few moments, sets are faster (`with_sets`).
+   `of_all`: the anchors are of all users that have events, so that there is none to leave out. #}
+{% macro user_state(anchors, since, until, with_sets, of_all=false) %}
     with events as (
         select
             user_id,
@@ -27,7 +28,7 @@
         from {{ ref('stg_transactions') }}
         where
             event_date between {{ since }} and {{ until }}
-            and user_id in (select anchors.user_id from {{ anchors }} as anchors)
+            {% if not of_all %}and user_id in (select anchors.user_id from {{ anchors }} as anchors){% endif %}
     )
 
     select

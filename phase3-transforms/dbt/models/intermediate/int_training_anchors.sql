@@ -1,12 +1,20 @@
 {{ config(materialized='table') }}
-{#- Looked up, not referenced: mart_training_examples is built from this model. -#}
-{%- set examples = adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute -%}
+{%- set examples = examples_so_far() -%}
 {%- set everything = flags.FULL_REFRESH or not examples -%}
-{%- set as_of = as_of() -%}
-{%- set settled = as_of ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
-{%- set settled_before = newest('settled_through', examples) if examples and not everything -%}
-{%- set transactions_through = newest('transactions_through', examples) if examples and not everything -%}
-{%- set labels_through = newest('labels_through', examples) if examples and not everything -%}
+{%- set queries = {
+    'as_of': newest_event(),
+    'transactions': newest('loaded_at', ref('stg_transactions')),
+    'labels': newest('loaded_at', ref('stg_labels'))
+} -%}
+{%- if not everything -%}
+    {%- do queries.update({
+        'settled_before': newest('settled_through', examples),
+        'transactions_before': newest('transactions_through', examples),
+        'labels_before': newest('labels_through', examples)
+    }) -%}
+{%- endif -%}
+{%- set known = moments(queries) -%}
+{%- set settled = known.as_of ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
 
 with
 
@@ -39,17 +47,17 @@ transactions as (
             transaction_id,
             event_date
         from transactions
-        where event_time > {{ settled_before }}
+        where event_time > {{ known.settled_before }}
     ),
 
     arrived as (
         select * from transactions
-        where loaded_at > {{ transactions_through }}
+        where loaded_at > {{ known.transactions_before }}
     ),
 
     reported as (
         select * from labels
-        where loaded_at > {{ labels_through }}
+        where loaded_at > {{ known.labels_before }}
     ),
 
     {# A payment that came late is history for its user's and its merchant's payments of the 30 days after it. #}
@@ -171,9 +179,9 @@ final as (
         slice,
 
         {# Up to where Silver is in the examples once this row is: it takes the last slice to say so. #}
-        {{ once_complete(settled, settled_before) }} as settled_through,
-        {{ once_complete(newest('loaded_at', ref('stg_transactions')), transactions_through) }} as transactions_through,
-        {{ once_complete(newest('loaded_at', ref('stg_labels')), labels_through) }} as labels_through
+        {{ once_complete(settled, known.settled_before) }} as settled_through,
+        {{ once_complete(known.transactions, known.transactions_before) }} as transactions_through,
+        {{ once_complete(known.labels, known.labels_before) }} as labels_through
     from anchors
 )
 

@@ -13,7 +13,7 @@ anchors as (
 ),
 
 states as (
-    {{ user_state('anchors', today ~ " - interval '30' day", today, with_sets=true) }}
+    {{ user_state('anchors', today ~ " - interval '30' day", today, with_sets=true, of_all=true) }}
 ),
 
 final as (

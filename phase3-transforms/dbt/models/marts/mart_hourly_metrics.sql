@@ -4,6 +4,16 @@
     unique_key='metric_hour',
     on_schema_change='append_new_columns'
 ) }}
+{%- set queries = {
+    'transactions': newest('loaded_at', ref('stg_transactions')),
+    'labels': newest('loaded_at', ref('stg_labels'))
+} -%}
+{%- if is_incremental() -%}
+    {%- do queries.update({
+        'transactions_before': newest('transactions_through', this), 'labels_before': newest('labels_through', this)
+    }) -%}
+{%- endif -%}
+{%- set through = moments(queries) -%}
 
 with
 
@@ -12,11 +22,11 @@ with
     changed_days as (
         select event_date
         from {{ ref('stg_transactions') }}
-        where loaded_at > {{ newest('transactions_through', this) }}
+        where loaded_at > {{ through.transactions_before }}
         union distinct
         select event_date
         from {{ ref('stg_labels') }}
-        where loaded_at > {{ newest('labels_through', this) }}
+        where loaded_at > {{ through.labels_before }}
     ),
 {% endif %}
 
@@ -50,8 +60,8 @@ final as (
         count_if(verdicts.is_fraud) as known_frauds,
         coalesce(cast(sum(transactions.amount) filter (where verdicts.is_fraud) as double), 0) as known_fraud_amount,
         cast(count_if(verdicts.is_fraud) as double) / count(*) as known_fraud_rate,
-        {{ newest('loaded_at', ref('stg_transactions')) }} as transactions_through,
-        {{ newest('loaded_at', ref('stg_labels')) }} as labels_through
+        {{ through.transactions }} as transactions_through,
+        {{ through.labels }} as labels_through
     from transactions
     left join verdicts
         on transactions.transaction_id = verdicts.transaction_id and transactions.event_date = verdicts.event_date

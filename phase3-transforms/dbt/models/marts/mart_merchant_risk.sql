@@ -1,9 +1,6 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='merge',
-    unique_key='merchant_id',
-    on_schema_change='append_new_columns'
-) }}
+{{ config(materialized='table') }}
+{#- All rows are written anew, as in mart_fraud_features. -#}
+{%- set before = load_cached_relation(this) if execute and not flags.FULL_REFRESH -%}
 {%- set as_of = as_of() -%}
 
 with
@@ -16,21 +13,20 @@ reference as (
     select * from {{ ref('merchants') }}
 ),
 
-merchants as (
+{# A merchant that was paid once stays, with zeros when 30 days have passed. #}
+known_merchants as (
     select merchant_id from reference
     union distinct
-    select distinct merchant_id
-    from {{ ref('stg_transactions') }}
-    {% if is_incremental() %}
-        where event_date >= date({{ as_of }}) - interval '30' day
-        union distinct
+    {% if before %}
         select merchant_id from {{ this }}
+    {% else %}
+        select merchant_id from {{ ref('stg_transactions') }}
     {% endif %}
 ),
 
 final as (
     select
-        merchants.merchant_id,
+        coalesce(velocity.merchant_id, known_merchants.merchant_id) as merchant_id,
         reference.merchant_name,
         coalesce(reference.category, 'unknown') as merchant_category,
         {{ category_risk('reference.category_risk') }} as merchant_category_risk,
@@ -38,11 +34,11 @@ final as (
         {% for name in merchant_state_numbers() %}coalesce(velocity.{{ name }}, 0) as {{ name }},
         {% endfor %}
         with_timezone(cast(date({{ as_of }}) as timestamp(3)), 'UTC') as as_of
-    from merchants
+    from velocity
+    full outer join known_merchants
+        on velocity.merchant_id = known_merchants.merchant_id
     left join reference
-        on merchants.merchant_id = reference.merchant_id
-    left join velocity
-        on merchants.merchant_id = velocity.merchant_id
+        on coalesce(velocity.merchant_id, known_merchants.merchant_id) = reference.merchant_id
 )
 
 select * from final

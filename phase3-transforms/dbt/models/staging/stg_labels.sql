@@ -9,7 +9,7 @@ with
 source as (
     select * from {{ source('bronze', 'labels') }}
     {% if is_incremental() %}
-        where loaded_at > {{ newest('loaded_at', this) }} - interval '10' minute
+        where loaded_at > {{ moments({'loaded': newest('loaded_at', this)}).loaded }} - interval '10' minute
     {% endif %}
 ),
 

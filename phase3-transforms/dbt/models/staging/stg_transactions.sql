@@ -11,7 +11,7 @@ source as (
     select * from {{ source('bronze', 'transactions') }}
     {% if is_incremental() %}
         {# Ten minutes over, in case the clock of Bronze's writer was set back; what is there already is left out. #}
-        where loaded_at > {{ newest('loaded_at', this) }} - interval '10' minute
+        where loaded_at > {{ moments({'loaded': newest('loaded_at', this)}).loaded }} - interval '10' minute
     {% endif %}
 ),
 
