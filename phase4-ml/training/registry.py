@@ -1,0 +1,190 @@
+"""The life of a model version in MLflow: None, Staging, Production, Archived, under rules; and the way back.
+
+Stages are what people see; serving follows the alias `production`, since aliases are what MLflow keeps.
+"""
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from features import FEATURES
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from training.data import Examples
+from training.errors import UserError
+from training.export import onnx_scores
+from training.settings import MODEL_NAME, PRODUCTION, STAGING, Settings
+
+# Tags of a version: since when it was in production the last time, and whether somebody took it back.
+PROMOTED_AT, ROLLED_BACK = "production_since", "rolled_back"
+
+# Stages are deprecated in MLflow and still the contract here; aliases are set with them.
+warnings.filterwarnings("ignore", message=".*stages.*", category=FutureWarning)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a new version, and why."""
+
+    stage: str
+    reason: str
+    production_average_precision: float | None = None
+
+
+def connect(settings: Settings) -> mlflow.MlflowClient:
+    """A client of a server that answers.
+
+    Raises:
+        UserError: none does.
+    """
+    # MLflow's own default is minutes of silence.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
+    client = mlflow.MlflowClient(settings.mlflow_tracking_uri)
+    try:
+        client.search_registered_models(max_results=1)
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow does not answer at {settings.mlflow_tracking_uri}: {error!s:.200}; docker compose logs mlflow"
+        ) from error
+    return client
+
+
+def in_production(client: mlflow.MlflowClient) -> ModelVersion | None:
+    """The version that serves, if there is one."""
+    try:
+        return client.get_model_version_by_alias(MODEL_NAME, PRODUCTION)
+    except MlflowException:
+        return None
+
+
+def decide(settings: Settings, auc: float, average_precision: float, current: float | str | None) -> Decision:
+    """The rules.
+
+    Args:
+        settings: TRAINING_MINIMUM_AUC is the bar for Staging.
+        auc: AUC ROC of the new model on the holdout.
+        average_precision: the new model's on the holdout.
+        current: the Production model's average precision on the same holdout; why it has none; None where there is no
+            Production model.
+    """
+    if auc < settings.training_minimum_auc:
+        return Decision("None", f"AUC {auc:.4f} is below the bar of {settings.training_minimum_auc:.2f}: not promoted")
+    if current is None:
+        return Decision("Production", f"AUC {auc:.4f} reaches the bar, and nothing is in Production yet")
+    if isinstance(current, str):
+        return Decision("Production", f"AUC {auc:.4f} reaches the bar, and {current}")
+    if average_precision > current:
+        return Decision(
+            "Production",
+            f"average precision {average_precision:.4f} is better than Production's {current:.4f} on the same holdout",
+            current,
+        )
+    return Decision(
+        "Staging",
+        f"average precision {average_precision:.4f} is no better than Production's {current:.4f} on the same holdout: "
+        "stays in Staging",
+        current,
+    )
+
+
+def production_score(client: mlflow.MlflowClient, holdout: Examples) -> float | str | None:
+    """Production's average precision on this holdout; else why it has none; None where there is no such model."""
+    version = in_production(client)
+    if version is None:
+        return None
+    folder = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path="serving")
+    served = ServedModel.read(folder)
+    if served.features != list(FEATURES):
+        return f"version {version.version} in Production was trained on other features, so it can't be compared"
+    return float(average_precision_score(holdout.is_fraud, served.scores(holdout.matrix)))
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The two files that serving takes."""
+
+    onnx: bytes
+    features: list[str]
+
+    @classmethod
+    def read(cls, folder: str) -> "ServedModel":
+        """From the folder `serving` of a run."""
+        path = Path(folder)
+        return cls((path / "model.onnx").read_bytes(), json.loads((path / "model.json").read_text())["features"])
+
+    def scores(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The probability of fraud of each row."""
+        return onnx_scores(self.onnx, matrix)
+
+
+def promote(client: mlflow.MlflowClient, version: str, decision: Decision) -> None:
+    """Do what was decided: every version that reaches the bar is in Staging first, so its history shows both."""
+    client.set_model_version_tag(MODEL_NAME, version, "decision", decision.reason)
+    if decision.stage == "None":
+        return
+    client.transition_model_version_stage(MODEL_NAME, version, "Staging", archive_existing_versions=True)
+    client.set_registered_model_alias(MODEL_NAME, STAGING, version)
+    if decision.stage == "Production":
+        _put_in_production(client, version)
+
+
+def rollback(client: mlflow.MlflowClient) -> tuple[str, str]:
+    """Put the version that was Production before back into its place; returns the versions (from, to).
+
+    Raises:
+        UserError: nothing is in Production, or nothing was before.
+    """
+    current = in_production(client)
+    if current is None:
+        raise UserError("nothing is in Production, so there is nothing to go back from; make ml-train")
+    before = [
+        version
+        for version in versions(client)
+        if version.version != current.version
+        and PROMOTED_AT in version.tags
+        and ROLLED_BACK not in version.tags
+        and version.tags[PROMOTED_AT] < current.tags.get(PROMOTED_AT, "~")
+    ]
+    if not before:
+        raise UserError(
+            f"version {current.version} is the first that was in Production, or those before it were rolled back; "
+            "make ml-models lists them all"
+        )
+    target = max(before, key=lambda version: version.tags[PROMOTED_AT])
+    client.set_model_version_tag(MODEL_NAME, current.version, ROLLED_BACK, _now())
+    # When it came first stays: the next way back goes to the one before it.
+    _put_in_production(client, target.version, since=target.tags[PROMOTED_AT])
+    return str(current.version), str(target.version)
+
+
+def versions(client: mlflow.MlflowClient) -> list[ModelVersion]:
+    """All versions, the newest first; aliases included."""
+    found = client.search_model_versions(f"name = '{MODEL_NAME}'")
+    complete = [client.get_model_version(MODEL_NAME, version.version) for version in found]
+    return sorted(complete, key=lambda version: int(version.version), reverse=True)
+
+
+def metrics_of(client: mlflow.MlflowClient, version: ModelVersion) -> dict[str, Any]:
+    """The metrics of the run that made a version."""
+    return client.get_run(version.run_id).data.metrics
+
+
+def _put_in_production(client: mlflow.MlflowClient, version: str, since: str | None = None) -> None:
+    client.set_model_version_tag(MODEL_NAME, version, PROMOTED_AT, since or _now())
+    # The alias first: serving follows it, and a crash between the two leaves the right model serving.
+    client.set_registered_model_alias(MODEL_NAME, PRODUCTION, version)
+    client.transition_model_version_stage(MODEL_NAME, version, "Production", archive_existing_versions=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
