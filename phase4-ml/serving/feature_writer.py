@@ -1,0 +1,176 @@
+"""Features into the online store: the snapshots of all users and merchants, from Gold to Redis.
+
+python -m serving.feature_writer
+
+Upstream are mart_fraud_features and mart_merchant_risk; downstream is the feature client of the API. Running it again
+changes nothing but the expiry. Rows go through in batches, so memory does not grow with the number of users.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import redis
+import requests
+from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
+from pydantic import Field, ValidationError
+from redis.exceptions import LockError
+from trino.dbapi import Cursor, connect
+from trino.exceptions import TrinoConnectionError, TrinoQueryError
+
+from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
+
+Features = type[UserFeatures] | type[MerchantFeatures]
+
+# One push at a time: each reads Gold after the one before has ended, so no older snapshot replaces a newer one, which
+# would otherwise cost a look at every key. It is prolonged with every batch; a push that was killed keeps it this long.
+LOCK_KEY = "feature_writer:lock"
+LOCK_SECONDS = 180.0
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class WriterSettings(RedisSettings):
+    """One typed value for each setting; the environment variable has the field's name in capitals."""
+
+    trino_host: str = "trino"
+    trino_port: int = Field(default=8080, ge=1, le=65535)
+    gold_schema: str = Field(default="gold", pattern=r"^[a-z0-9_]+$")
+    push_batch: int = Field(default=1000, ge=1, le=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """One kind of snapshot: from which table, under which keys."""
+
+    table: str
+    id_column: str
+    key: str
+    features: Features
+
+
+USERS = Snapshots("mart_fraud_features", "user_id", USER_KEY, UserFeatures)
+MERCHANTS = Snapshots("mart_merchant_risk", "merchant_id", MERCHANT_KEY, MerchantFeatures)
+
+
+@dataclass
+class Pushed:
+    """What a push of one kind has done."""
+
+    count: int = 0
+    as_of: datetime | None = None
+
+
+@contextmanager
+def gold(settings: WriterSettings) -> Iterator[Cursor]:
+    """A cursor on Gold.
+
+    Raises:
+        FeatureError: Trino does not answer, or the tables are not there.
+    """
+    place = f"{settings.trino_host}:{settings.trino_port}"
+    connection = connect(
+        host=settings.trino_host,
+        port=settings.trino_port,
+        user="feature_writer",
+        catalog="delta",
+        schema=settings.gold_schema,
+    )
+    try:
+        yield connection.cursor()
+    except (TrinoConnectionError, requests.ConnectionError, requests.Timeout) as error:
+        raise FeatureError(f"Trino does not answer at {place}: is it up? docker compose ps trino") from error
+    except TrinoQueryError as error:
+        if error.error_name in ("TABLE_NOT_FOUND", "SCHEMA_NOT_FOUND"):
+            raise FeatureError(f"Gold has no features yet ({error.message}): build it with make dbt-run") from error
+        if error.error_name == "COLUMN_NOT_FOUND":
+            raise FeatureError(
+                f"Gold is older than this program ({error.message}): build it anew with make dbt-run"
+            ) from error
+        raise FeatureError(f"Trino at {place}: {error.message}; look at: docker compose logs trino") from error
+    finally:
+        connection.close()
+
+
+def read_rows(trino: Cursor, kind: Snapshots, batch: int) -> Iterator[list[dict[str, Any]]]:
+    """All rows of one table, batch by batch as Trino hands them out."""
+    columns = [kind.id_column, *(field.name for field in fields(kind.features))]
+    trino.execute(f"select {', '.join(columns)} from {kind.table}")
+    while rows := trino.fetchmany(batch):
+        yield [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def write_rows(store: redis.Redis, kind: Snapshots, rows: Sequence[dict[str, Any]]) -> None:
+    """The snapshots of some rows, in one round trip."""
+    pipeline = store.pipeline(transaction=False)
+    for row in rows:
+        snapshot = kind.features.from_row(row).to_json()
+        pipeline.set(kind.key.format(row[kind.id_column]), snapshot, ex=SNAPSHOT_SECONDS)
+    pipeline.execute()
+
+
+def push(trino: Cursor, store: redis.Redis, kind: Snapshots, batch: int, lock: redis.lock.Lock) -> Pushed:
+    """All snapshots of one kind, with a line now and then."""
+    pushed = Pushed()
+    (total,) = trino.execute(f"select count(*) from {kind.table}").fetchone() or (0,)
+    told_at = time.monotonic()
+    for rows in read_rows(trino, kind, batch):
+        write_rows(store, kind, rows)
+        lock.reacquire()
+        pushed.count += len(rows)
+        newest = max(row["as_of"] for row in rows)
+        pushed.as_of = max(pushed.as_of or newest, newest)
+        if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
+            told_at = time.monotonic()
+            print(f"{kind.table}: {pushed.count:,} of {total:,}", flush=True)
+    return pushed
+
+
+def push_features(settings: WriterSettings) -> dict[str, Any]:
+    """Users and merchants; what was done, and how long it took.
+
+    Raises:
+        FeatureError: Trino or Redis do not answer, Gold is empty or missing, or another push does not end.
+    """
+    started = time.monotonic()
+    with snapshot_store(settings) as store, gold(settings) as trino:
+        lock = store.lock(LOCK_KEY, timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS + 30)
+        try:
+            with lock:
+                # Merchants first: they are few, and a user's snapshot is the newer the later it is read.
+                merchants = push(trino, store, MERCHANTS, settings.push_batch, lock)
+                users = push(trino, store, USERS, settings.push_batch, lock)
+        except LockError as error:
+            raise FeatureError(
+                f"another push is under way, or took the lock ({error}): try again when it ends"
+            ) from None
+    if not users.count:
+        raise FeatureError("Gold has no users yet: build it with make dbt-run once there are payments")
+    return {
+        "users": users.count,
+        "merchants": merchants.count,
+        "seconds": round(time.monotonic() - started, 1),
+        "as_of": users.as_of.isoformat() if users.as_of else None,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    argparse.ArgumentParser(prog="python -m serving.feature_writer", description=__doc__.splitlines()[0]).parse_args()
+    try:
+        print(json.dumps(push_features(WriterSettings())))
+    except ValidationError as error:
+        for e in error.errors():
+            print(f"error: {str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env", file=sys.stderr)
+        sys.exit(2)
+    except FeatureError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What every request passes first: the API key, the size limit, and the count of answers by status."""
+
+import hmac
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import metrics
+
+# Other paths are counted together: anybody may ask for anything.
+COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
+
+
+class TooLargeError(Exception):
+    """The body is larger than allowed."""
+
+
+class Gate:
+    """Pure ASGI: nothing of the request is read or parsed before it may pass."""
+
+    def __init__(self, app: ASGIApp, api_key: str, max_bytes: int) -> None:
+        self._app = app
+        self._key = api_key.encode()
+        self._max_bytes = max_bytes
+        self._counters: dict[tuple[str, int], metrics.Counter] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        status = 500
+        started = False
+
+        async def counted_send(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                status, started = message["status"], True
+            await send(message)
+
+        try:
+            if path.startswith("/predict"):
+                headers = dict(scope["headers"])
+                if self._key and not hmac.compare_digest(headers.get(b"x-api-key", b""), self._key):
+                    await _refuse(
+                        counted_send, 401, "the header X-API-Key is missing or is not the API's key (API_KEY in .env)"
+                    )
+                    return
+                if int(headers.get(b"content-length", b"0")) > self._max_bytes:
+                    raise TooLargeError
+                receive = self._limited(receive)
+            await self._app(scope, receive, counted_send)
+        except TooLargeError:
+            if not started:
+                await _refuse(
+                    counted_send, 413, f"the request is larger than {self._max_bytes} bytes; send it in parts"
+                )
+        finally:
+            self._count(path, status)
+
+    def _limited(self, receive: Receive) -> Receive:
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_bytes:
+                raise TooLargeError
+            return message
+
+        return limited
+
+    def _count(self, path: str, status: int) -> None:
+        key = (path if path in COUNTED else "other", status)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = metrics.REQUESTS.labels(key[0], str(status))
+        counter.inc()
+
+
+async def _refuse(send: Send, status: int, detail: str) -> None:
+    body = orjson.dumps({"detail": detail})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    # What may be left of the request is not read.
+    if status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

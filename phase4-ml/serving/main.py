@@ -1,0 +1,161 @@
+"""The scoring API. Upstream are the scorer and whoever has a payment; behind it Redis, the model and the audit table.
+
+None of those has to be there: each one's absence is in the answer, in /ready and in the metrics, and never an error.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, Security
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import APIKeyHeader
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
+
+from serving import metrics
+from serving.feature_client import FeatureClient
+from serving.gate import Gate
+from serving.log import set_up_logging
+from serving.model_store import ModelStore
+from serving.prediction_log import PredictionLog
+from serving.predictor import Predictor
+from serving.rules import VERSION as RULES_VERSION
+from serving.schemas import (
+    BatchAnswer,
+    BatchRequest,
+    InvalidAnswer,
+    PaymentRequest,
+    PredictionAnswer,
+    ReadyAnswer,
+    Refusal,
+)
+from serving.settings import MAX_REQUEST_BYTES, load_settings
+
+DESCRIPTION = """Scores card payments for fraud.
+
+`POST /predict` answers in milliseconds with the user's and merchant's features from Redis, the model under the alias
+`production` in MLflow, and safe fall-backs for both. Every answer is recorded in the table `predictions`.
+"""
+REFUSALS = {
+    401: {"model": Refusal, "description": "The API key is missing or wrong."},
+    413: {"model": Refusal, "description": "The request is too large."},
+    422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
+}
+
+set_up_logging()
+settings = load_settings()
+# The thread that stores predictions gives way to requests this soon.
+sys.setswitchinterval(0.0005)
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    metrics.forget_dead_workers()
+    features = FeatureClient(settings)
+    models = ModelStore(settings)
+    log = PredictionLog(settings)
+    await asyncio.to_thread(models.load_cached)
+    log.start()
+    tasks = [asyncio.create_task(models.follow()), asyncio.create_task(features.watch())]
+    app.state.features, app.state.models, app.state.log = features, models, log
+    app.state.predictor = Predictor(features, models, log)
+    # What is here now stays: the collector need not look at it again while requests wait.
+    gc.collect()
+    gc.freeze()
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.to_thread(log.close)
+    await features.close()
+    await models.close()
+
+
+class _Api(FastAPI):
+    """Requests are parsed by pydantic from the bytes, in one step: faster, and strict about JSON's own types."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, with the requests' schemas, which FastAPI does not see."""
+        document = super().openapi()
+        models: list[tuple[type[BaseModel], Literal["validation"]]] = [
+            (PaymentRequest, "validation"),
+            (BatchRequest, "validation"),
+        ]
+        _, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= definitions["$defs"]
+        return document
+
+
+def _takes(model: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+app = _Api(title="Fraud API", description=DESCRIPTION, version="1", lifespan=_running)
+app.add_middleware(Gate, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES)
+# The gate checks the key; this says so in the document.
+_key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
+
+
+@app.exception_handler(ValidationError)
+async def _invalid(_: Request, error: ValidationError) -> JSONResponse:
+    """What is wrong and where. The input is not sent back: it may be a number that JSON has no text for."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    detail = [{"loc": ["body", *each["loc"]], "msg": each["msg"], "type": each["type"]} for each in found]
+    return JSONResponse({"detail": detail}, 422)
+
+
+@app.post(
+    "/predict",
+    response_model=PredictionAnswer,
+    responses=REFUSALS,
+    dependencies=_key,
+    openapi_extra=_takes(PaymentRequest),
+)
+async def predict(request: Request, explain: bool = False) -> Response:
+    """Score one payment. The same transaction_id again makes a new prediction, with a prediction_id of its own."""
+    payment = PaymentRequest.model_validate_json(await request.body())
+    return Response(await request.app.state.predictor.predict(payment, explain), media_type="application/json")
+
+
+@app.post(
+    "/predict/batch",
+    response_model=BatchAnswer,
+    responses=REFUSALS,
+    dependencies=_key,
+    openapi_extra=_takes(BatchRequest),
+)
+async def predict_batch(request: Request) -> Response:
+    """Score up to 1,000 payments; the answers are in the same order."""
+    batch = BatchRequest.model_validate_json(await request.body())
+    return Response(await request.app.state.predictor.predict_batch(batch.transactions), media_type="application/json")
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """The process lives."""
+    return {"status": "ok"}
+
+
+@app.get("/ready")
+async def ready(request: Request) -> ReadyAnswer:
+    """It can score; with which model, and what is not as it should be."""
+    state = request.app.state
+    version = state.models.model.version
+    degraded = [trouble for trouble in (state.models.trouble, state.log.trouble) if trouble]
+    if version == RULES_VERSION:
+        degraded.insert(0, "there has never been a model: rules score")
+    if not state.features.answers:
+        degraded.insert(0, "redis does not answer: the features' defaults are used")
+    return ReadyAnswer(status="degraded" if degraded else "ok", model_version=version, degraded=degraded)
+
+
+@app.get("/metrics", response_class=PlainTextResponse)
+async def prometheus() -> Response:
+    """Metrics of all workers in the Prometheus text format."""
+    return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)

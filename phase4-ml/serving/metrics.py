@@ -1,0 +1,90 @@
+"""The API's Prometheus metrics. Every worker process writes its own files; /metrics answers with their sum.
+
+The names are what the alert rules and dashboards expect. What is counted on every request is bound to its labels once,
+here, and not looked up again.
+"""
+
+import os
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+TIERS = ("low", "medium", "high")
+SOURCES = ("stream", "batch", "default")
+
+_PREDICTIONS = Counter("fraud_predictions", "Predictions answered", ["risk_tier"])
+PREDICTIONS = {tier: _PREDICTIONS.labels(tier) for tier in TIERS}
+_FEATURE_SOURCE = Counter("fraud_feature_source", "Predictions by where the user's features came from", ["source"])
+FEATURE_SOURCE = {source: _FEATURE_SOURCE.labels(source) for source in SOURCES}
+LATENCY = Histogram(
+    "fraud_prediction_latency_seconds",
+    "From the parsed request to the answer, of /predict",
+    buckets=(
+        0.0002,
+        0.0003,
+        0.0005,
+        0.00075,
+        0.001,
+        0.0015,
+        0.002,
+        0.003,
+        0.005,
+        0.0075,
+        0.01,
+        0.02,
+        0.03,
+        0.05,
+        0.1,
+        1,
+    ),
+)
+BATCH_LATENCY = Histogram(
+    "fraud_batch_latency_seconds",
+    "From the parsed request to the answer, of /predict/batch",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+)
+REQUESTS = Counter("fraud_requests", "Answers by path and HTTP status", ["path", "status"])
+ERRORS = Counter(
+    "fraud_errors",
+    "What went wrong and was made good by a fall-back, by part: redis, snapshot, model, postgres, prediction_log",
+    ["part"],
+)
+CACHE_HITS = Counter("fraud_redis_cache_hits", "Predictions whose user had a snapshot in Redis")
+CACHE_MISSES = Counter("fraud_redis_cache_misses", "Predictions whose user had none, or that got no answer from Redis")
+BREAKER_OPEN = Gauge(
+    "fraud_redis_breaker_open",
+    "1 while the circuit breaker keeps a worker from asking Redis",
+    multiprocess_mode="livemax",
+)
+MODEL_VERSION = Gauge(
+    "fraud_model_version", "Version of the model that scores; 0 is rules-1", multiprocess_mode="livemostrecent"
+)
+MODEL_TRAINED = Gauge(
+    "fraud_model_trained_timestamp_seconds",
+    "When the model that scores was trained; 0 is rules-1",
+    multiprocess_mode="livemostrecent",
+)
+REGISTRY_REACHED = Gauge(
+    "fraud_model_registry_reached", "1 if the registry answered when last asked", multiprocess_mode="livemin"
+)
+BACKLOG = Gauge(
+    "fraud_prediction_backlog", "Answered predictions that are not in Postgres yet", multiprocess_mode="livesum"
+)
+STORED = Counter("fraud_predictions_stored", "Predictions written to Postgres")
+
+
+def forget_dead_workers() -> None:
+    """Take the gauges of workers that were killed out of the sums."""
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    for file in directory.glob("gauge_live*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            multiprocess.mark_process_dead(pid)
+
+
+def exposition() -> bytes:
+    """All workers' metrics in the text format."""
+    forget_dead_workers()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)

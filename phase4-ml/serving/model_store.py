@@ -1,0 +1,261 @@
+"""The model that scores: that under the alias `production` in MLflow, else the last good one on disk, else rules.
+
+A background task of every worker asks the registry every few seconds. A new version is downloaded beside the cached
+ones, checked, moved into its place in one step and only then used: a request sees the old model or the new one. Workers
+share the cache on the volume; a restart needs no MLflow.
+"""
+
+import asyncio
+import json
+import logging
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import onnxruntime
+from features import FEATURES
+from numpy.typing import NDArray
+
+from serving import metrics
+from serving.rules import Rules
+from serving.settings import MODEL_ALIAS, MODEL_NAME, Settings
+
+logger = logging.getLogger(__name__)
+
+FILES = ("model.onnx", "model.json")
+CACHED_VERSIONS = 3
+ABANDONED_SECONDS = 600
+INPUT, OUTPUT = "features", "probabilities"
+
+
+class RefusedModelError(Exception):
+    """Why a model can't serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A forest in ONNX Runtime and what belongs to it."""
+
+    version: str
+    medium: float
+    high: float
+    typical: NDArray[np.float32]
+    trained_at: datetime | None
+    session: onnxruntime.InferenceSession
+
+    def probabilities(self, matrix: NDArray[np.float32]) -> list[float]:
+        """The probability of fraud of each row."""
+        return self.session.run((OUTPUT,), {INPUT: matrix})[0][:, 1].tolist()
+
+
+def load_model(folder: Path, version: str) -> Model:
+    """Load a model from its two files, and check that it can serve.
+
+    Raises:
+        RefusedModelError: it has other features than this program, or can't be used.
+    """
+    try:
+        described: dict[str, Any] = json.loads((folder / "model.json").read_text())
+        check_features(described["features"])
+        options = onnxruntime.SessionOptions()
+        # One row is done sooner by one thread than it is handed to another.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        model = Model(
+            version=version,
+            medium=float(described["thresholds"]["medium"]),
+            high=float(described["thresholds"]["high"]),
+            typical=np.array([described["typical"][name] for name in FEATURES], dtype=np.float32),
+            trained_at=_moment(described.get("trained_at")),
+            session=onnxruntime.InferenceSession(
+                (folder / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
+            ),
+        )
+        # The first calls are slow ones; they are made here.
+        for rows in (1, 2, len(FEATURES)):
+            scores = model.probabilities(np.tile(model.typical, (rows, 1)))
+    except RefusedModelError:
+        raise
+    except Exception as error:
+        # Whatever is wrong with the files of a model, the answer is the same.
+        raise RefusedModelError(f"its files can't be used: {type(error).__name__}: {error}") from error
+    if not all(0 <= score <= 1 for score in scores) or len(scores) != len(FEATURES):
+        raise RefusedModelError(f"it answers {scores[0]} where a probability is due")
+    if not 0 <= model.medium <= model.high:
+        raise RefusedModelError(f"its thresholds are medium {model.medium}, high {model.high}")
+    return model
+
+
+def check_features(names: list[str]) -> None:
+    """A model must have been trained on the very features that are computed here, in the same order."""
+    if names == list(FEATURES):
+        return
+    missing, unknown = sorted(set(names) - set(FEATURES)), sorted(set(FEATURES) - set(names))
+    raise RefusedModelError(
+        f"it was trained on other features than this program computes (it also wants {missing}, it does not know "
+        f"{unknown}, or their order differs); train it with the same features.py, or update the API"
+    )
+
+
+class ModelStore:
+    """Holds the model in use; `model` may be another object at any await."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = settings.state_dir / "models"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._current = self._folder / "current"
+        self._poll_seconds = settings.model_poll_seconds
+        self._client = httpx2.AsyncClient(base_url=settings.mlflow_tracking_uri, timeout=5)
+        self._name: str | None = None
+        self._refused: str | None = None
+        self.trouble: str | None = "the registry was not asked yet"
+        self.model: Model | Rules = Rules()
+        self._announce()
+
+    def load_cached(self) -> None:
+        """Take the model that served last, or where its files are broken an older one."""
+        self._sweep()
+        others = (folder for folder in self._folder.iterdir() if _is_cached(folder))
+        newest = sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)
+        last = [self._current.resolve()] if self._current.exists() else []
+        for folder in dict.fromkeys([*last, *newest]):
+            try:
+                self._take(load_model(folder, _version_in(folder.name)), folder.name)
+            except RefusedModelError as error:
+                metrics.ERRORS.labels("model").inc()
+                logger.error("cached model %s refused: %s", folder.name, error)
+            else:
+                return
+
+    async def follow(self) -> None:
+        """Ask the registry again and again, and take what is promoted."""
+        while True:
+            before = self.trouble
+            try:
+                await self._refresh()
+            except RefusedModelError as error:
+                metrics.ERRORS.labels("model").inc()
+                self.trouble = f"{self._refused} is promoted but refused: {error}"
+            except (httpx2.HTTPError, OSError, KeyError, ValueError) as error:
+                metrics.ERRORS.labels("model").inc()
+                self.trouble = (
+                    f"the registry at {self._client.base_url} did not answer: {type(error).__name__}: {error}"
+                )
+            if self.trouble and self.trouble != before:
+                logger.error("%s; %s goes on scoring", self.trouble, self.model.version)
+            metrics.REGISTRY_REACHED.set(self.trouble is None)
+            await asyncio.sleep(self._poll_seconds)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.aclose()
+
+    async def _refresh(self) -> None:
+        promoted = await self._promoted()
+        if promoted is None:
+            self.trouble = f"no version of {MODEL_NAME} has the alias {MODEL_ALIAS}"
+            return
+        version, run_id = promoted
+        name = f"{version}-{run_id}"
+        if name == self._refused:
+            return
+        if name != self._name:
+            try:
+                model = await self._fetch(version, run_id, name)
+            except RefusedModelError:
+                self._refused = name
+                raise
+            self._take(model, name)
+            self._remember(name)
+        self._refused = self.trouble = None
+
+    async def _promoted(self) -> tuple[str, str] | None:
+        answer = await self._client.get(
+            "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": MODEL_ALIAS}
+        )
+        # Neither a model nor an alias yet: MLflow says so with these.
+        if answer.status_code in (400, 404):
+            return None
+        version = answer.raise_for_status().json()["model_version"]
+        return str(version["version"]), str(version["run_id"])
+
+    async def _fetch(self, version: str, run_id: str, name: str) -> Model:
+        folder = self._folder / name
+        if _is_cached(folder):
+            try:
+                return await asyncio.to_thread(load_model, folder, version)
+            except RefusedModelError:
+                # Once more from the registry.
+                shutil.rmtree(folder)
+        answer = await self._client.get("/api/2.0/mlflow/runs/get", params={"run_id": run_id})
+        artifacts = urlsplit(answer.raise_for_status().json()["run"]["info"]["artifact_uri"]).path.strip("/")
+        download = self._folder / f".{uuid.uuid4()}"
+        download.mkdir()
+        try:
+            for file in FILES:
+                await self._download(f"/api/2.0/mlflow-artifacts/artifacts/{artifacts}/serving/{file}", download / file)
+            model = await asyncio.to_thread(load_model, download, version)
+            try:
+                download.rename(folder)
+            except OSError:
+                # Another worker was first.
+                if not _is_cached(folder):
+                    raise
+        finally:
+            shutil.rmtree(download, ignore_errors=True)
+        return model
+
+    async def _download(self, url: str, file: Path) -> None:
+        async with self._client.stream("GET", url, timeout=60) as answer:
+            answer.raise_for_status()
+            with file.open("wb") as output:
+                async for chunk in answer.aiter_bytes(1 << 20):
+                    output.write(chunk)
+
+    def _take(self, model: Model, name: str) -> None:
+        before, self.model, self._name = self.model.version, model, name
+        logger.info("model %s scores, before it %s", model.version, before, extra={"fields": {"model": name}})
+        self._announce()
+
+    def _announce(self) -> None:
+        version, trained_at = self.model.version, self.model.trained_at
+        metrics.MODEL_VERSION.set(int(version) if version.isdecimal() else 0)
+        metrics.MODEL_TRAINED.set(trained_at.timestamp() if trained_at else 0)
+
+    def _remember(self, name: str) -> None:
+        """What a restart loads; of the others only the newest stay."""
+        (self._folder / name).touch()
+        link = self._folder / f".{uuid.uuid4()}"
+        link.symlink_to(name)
+        link.replace(self._current)
+        cached = [folder for folder in self._folder.iterdir() if _is_cached(folder) and folder.name != name]
+        for folder in sorted(cached, key=lambda folder: folder.stat().st_mtime, reverse=True)[CACHED_VERSIONS - 1 :]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Downloads of a worker that was killed; a younger one may be another worker's."""
+        for folder in self._folder.glob(".*"):
+            if time.time() - folder.lstat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(folder) if folder.is_dir() and not folder.is_symlink() else folder.unlink()
+
+
+def _is_cached(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and not folder.name.startswith(".")
+
+
+def _version_in(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,150 @@
+"""What the API takes and answers: the OpenAPI document is made from this, with examples that work when pasted."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema
+
+from serving.settings import MAX_BATCH
+
+# No blanks and no control characters (Postgres stores no NUL); any script otherwise.
+Id = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x20\x7f]+$")]
+# decimal(12, 2) on the wire.
+Amount = Annotated[float, Field(strict=True, gt=0, le=9_999_999_999.99, allow_inf_nan=False)]
+
+
+def _event_time(value: Any) -> datetime:
+    """ISO 8601 with a zone, in UTC: without one nobody knows which hour it was."""
+    if not isinstance(value, str):
+        raise ValueError("must be a text like 2024-11-29T14:30:00Z")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("is no ISO 8601 date and time; like 2024-11-29T14:30:00Z") from None
+    if moment.tzinfo is None:
+        raise ValueError("has no time zone; write it like 2024-11-29T14:30:00Z or 2024-11-29T15:30:00+01:00")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range in UTC") from None
+
+
+EventTime = Annotated[datetime, PlainValidator(_event_time), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+PAYMENT_EXAMPLE: dict[str, Any] = {
+    "transaction_id": "t1",
+    "user_id": "U1234",
+    "amount": 500,
+    "merchant_id": "M001",
+    "is_international": False,
+}
+FULL_PAYMENT_EXAMPLE: dict[str, Any] = PAYMENT_EXAMPLE | {
+    "currency": "EUR",
+    "country": "DE",
+    "device_id": "d42",
+    "device_type": "mobile",
+    "event_time": "2024-11-29T14:30:00Z",
+}
+ANSWER_EXAMPLE: dict[str, Any] = {
+    "transaction_id": "t1",
+    "prediction_id": "0b54b01e-9a3c-4f0a-bb32-3c5a5f1d7c11",
+    "fraud_probability": 0.031,
+    "risk_tier": "low",
+    "model_version": "3",
+    "latency_ms": 0.62,
+    "feature_source": "batch",
+    "feature_age_seconds": 840.0,
+    "reasons": [],
+}
+
+
+class PaymentRequest(BaseModel):
+    """One payment to be scored. Optional fields sharpen the score when they are given."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [PAYMENT_EXAMPLE, FULL_PAYMENT_EXAMPLE]})
+
+    transaction_id: Id
+    user_id: Id
+    amount: Amount = Field(description="In the payment's own currency.")
+    merchant_id: Id
+    is_international: StrictBool = Field(default=False, description="Outside the cardholder's home country.")
+    currency: str | None = Field(default=None, max_length=16, description="ISO 4217. Not used by the model.")
+    country: str | None = Field(default=None, max_length=64, description="ISO 3166-1. Not used by the model.")
+    device_id: str | None = Field(default=None, max_length=128, description="Not used by the model.")
+    device_type: Literal["mobile", "web", "atm", "pos"] | None = None
+    event_time: EventTime | None = Field(default=None, description="ISO 8601 with a zone; now where it is left out.")
+
+
+class BatchRequest(BaseModel):
+    """Several payments, scored together."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"transactions": [PAYMENT_EXAMPLE, FULL_PAYMENT_EXAMPLE]}]}
+    )
+
+    transactions: list[PaymentRequest] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Reason(BaseModel):
+    """How far one feature moved this score: the score less what it would be with the feature's typical value."""
+
+    name: str
+    value: float
+    effect: float
+
+
+class PredictionAnswer(BaseModel):
+    """The score of one payment."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER_EXAMPLE]})
+
+    transaction_id: str
+    prediction_id: str = Field(
+        description="New for every answer: the same transaction_id sent again is scored and recorded again."
+    )
+    fraud_probability: float = Field(ge=0, le=1)
+    risk_tier: Literal["low", "medium", "high"]
+    model_version: str = Field(description="Version in the registry, or rules-1 where there has never been a model.")
+    latency_ms: float = Field(description="Inside the server, from the parsed request to the answer.")
+    feature_source: Literal["stream", "batch", "default"] = Field(
+        description="Where the user's features came from: the live stream, the snapshot from Gold, or the defaults "
+        "of an unknown user, which serve too when Redis does not."
+    )
+    feature_age_seconds: float | None = Field(description="Event time less the snapshot's; null for the defaults.")
+    reasons: list[Reason] = Field(description="With ?explain=true: the features that moved this score the most.")
+
+
+class BatchAnswer(BaseModel):
+    """The scores, in the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"predictions": [ANSWER_EXAMPLE]}]})
+
+    predictions: list[PredictionAnswer]
+
+
+class InvalidField(BaseModel):
+    """One thing that is wrong with the request."""
+
+    loc: list[str | int] = Field(description="Where: body, then the field; in a batch the position too.")
+    msg: str
+    type: str
+
+
+class InvalidAnswer(BaseModel):
+    """The answer to bad input."""
+
+    detail: list[InvalidField]
+
+
+class Refusal(BaseModel):
+    """Why a request was not looked at."""
+
+    detail: str
+
+
+class ReadyAnswer(BaseModel):
+    """Whether this worker can score, and with what."""
+
+    status: Literal["ok", "degraded"]
+    model_version: str
+    degraded: list[str] = Field(description="What is not as it should be; requests are answered all the same.")

@@ -1,0 +1,40 @@
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from stack import API_URL, MLFLOW_URL, all_workers, fill_redis, ready, wait_until
+
+
+@pytest.fixture(scope="session")
+def example_files() -> tuple[bytes, dict]:
+    """A small forest as the two files that serving takes."""
+    from serving.example_model import example_model
+
+    model = example_model(trees=50, depth=8)
+    return model.onnx, model.described
+
+
+@pytest.fixture(scope="session")
+def production(example_files: tuple[bytes, dict]) -> str:
+    """The version of a model in Production that the API serves."""
+    from serving.example_model import publish
+
+    wait_until(ready, "the API answers")
+    version = publish(MLFLOW_URL, *example_files)
+    wait_until(lambda: all_workers(lambda answer: answer.get("model_version") == version), "the model is served", 60)
+    return version
+
+
+@pytest.fixture
+def healthy(production: str) -> str:
+    """The stack as it should be, with known users in Redis; returns the version that scores."""
+    fill_redis()
+    wait_until(lambda: all_workers(lambda answer: answer.get("status") == "ok"), "nothing degraded", 90)
+    return ready()["model_version"]
+
+
+@pytest.fixture
+def api(healthy: str) -> Iterator[httpx2.Client]:
+    """A client of the API."""
+    with httpx2.Client(base_url=API_URL, timeout=30) as client:
+        yield client

@@ -1,0 +1,184 @@
+"""The feature writer from real Trino to real Redis: every user, every merchant, as they are in Gold."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
+from serving.feature_writer import LOCK_KEY, WriterSettings, push_features
+from stack import REDIS_HOST, redis_client
+from trino.dbapi import connect
+
+TRINO_HOST = os.environ.get("TRINO_HOST", "trino")
+USERS, MERCHANTS = 2_345, 57
+AS_OF = "timestamp '2024-11-29 14:00:00.123 UTC'"
+# Of every ten users one has not paid for 30 days: zeros, no last payment, and still known frauds.
+USER_COLUMNS = {
+    **{
+        f"{name}_{days}d": f"if(n % 10 = 0, 0, {value})"
+        for days in (1, 7, 30)
+        for name, value in (
+            ("transactions", f"n % 50 + {days}"),
+            ("amount_sum", f"n * {days} * 1.1e0"),
+            ("amount_mean", f"n / {days}e0"),
+            ("amount_stddev", "sqrt(n)"),
+            ("amount_max", "n * 0.1e0"),
+        )
+    },
+    **{f"distinct_{name}_30d": "n % 7" for name in ("merchants", "countries", "devices")},
+    "international_ratio_30d": "(n % 3) / 3e0",
+    "high_amount_ratio_30d": "(n % 11) / 11e0",
+    "confirmed_frauds": "n % 4",
+    "last_event_time": f"if(n % 10 = 0, null, {AS_OF} - n * interval '1' minute)",
+    "as_of": AS_OF,
+}
+MERCHANT_COLUMNS = {
+    "merchant_category": "'gaming'",
+    "merchant_category_risk": "n % 3",
+    **{f"merchant_transactions_{days}d": f"n * {days}" for days in (1, 7, 30)},
+    **{f"merchant_fraud_rate_{days}d": "n / 1e3" for days in (1, 7, 30)},
+    "as_of": "timestamp '2024-11-29 00:00:00.000 UTC'",
+}
+TYPES = {int: "bigint", float: "double", str: "varchar", "merchant_category_risk": "integer"}
+
+
+def query(sql: str) -> list[dict[str, Any]]:
+    connection = connect(host=TRINO_HOST, port=8080, user="tests", catalog="delta")
+    cursor = connection.cursor()
+    cursor.execute(sql)
+    rows = [
+        dict(zip([column[0] for column in cursor.description or []], row, strict=True)) for row in cursor.fetchall()
+    ]
+    connection.close()
+    return rows
+
+
+def make_table(name: str, key: str, columns: dict[str, str], features: type[Any], count: int) -> None:
+    """A table of Gold with the columns and types of the real one."""
+    typed = []
+    for field in fields(features):
+        sql_type = TYPES.get(field.name) or TYPES.get(field.type) or "timestamp(3) with time zone"
+        typed.append(f"cast({columns[field.name]} as {sql_type}) as {field.name}")
+    query(
+        f"create table {name} as select {key}, 'not a feature' as note, {', '.join(typed)}"
+        f" from unnest(sequence(1, {count})) as numbers (n)"
+    )
+
+
+@pytest.fixture(scope="module")
+def gold() -> Iterator[WriterSettings]:
+    """Small tables in a schema of their own."""
+    schema = f"writer_test_{uuid.uuid4().hex[:8]}"
+    tables = (f"delta.{schema}.mart_fraud_features", f"delta.{schema}.mart_merchant_risk")
+    query(f"create schema delta.{schema} with (location = 's3://lakehouse/{schema}')")
+    make_table(tables[0], "'writer-' || cast(n as varchar) as user_id", USER_COLUMNS, UserFeatures, USERS)
+    make_table(
+        tables[1], "'writer-' || cast(n as varchar) as merchant_id", MERCHANT_COLUMNS, MerchantFeatures, MERCHANTS
+    )
+    yield WriterSettings(trino_host=TRINO_HOST, redis_host=REDIS_HOST, gold_schema=schema, push_batch=100)
+    for table in tables:
+        query(f"drop table {table}")
+    query(f"drop schema delta.{schema}")
+
+
+def test_every_row_is_a_snapshot(gold: WriterSettings) -> None:
+    result = push_features(gold)
+    assert result["users"] == USERS
+    assert result["merchants"] == MERCHANTS
+    assert result["as_of"] == "2024-11-29T14:00:00.123000+00:00"
+    store = redis_client()
+    users = query(f"select * from delta.{gold.gold_schema}.mart_fraud_features")
+    assert len(users) == USERS
+    for row in users:
+        key = USER_KEY.format(row["user_id"])
+        snapshot = UserFeatures.from_json(store.get(key) or b"")
+        assert snapshot == UserFeatures.from_row(row)
+        assert SNAPSHOT_SECONDS - 300 < store.ttl(key) <= SNAPSHOT_SECONDS
+    gone = UserFeatures.from_json(store.get(USER_KEY.format("writer-10")) or b"")
+    assert (gone.transactions_30d, gone.confirmed_frauds, gone.last_event_time) == (0, 2, None)
+    here = UserFeatures.from_json(store.get(USER_KEY.format("writer-1")) or b"")
+    assert here.last_event_time == datetime(2024, 11, 29, 13, 59, 0, 123_000, UTC)
+    for row in query(f"select * from delta.{gold.gold_schema}.mart_merchant_risk"):
+        merchant = MerchantFeatures.from_json(store.get(MERCHANT_KEY.format(row["merchant_id"])) or b"")
+        assert merchant == MerchantFeatures.from_row(row)
+
+
+def test_again_changes_nothing_but_the_expiry(gold: WriterSettings) -> None:
+    store = redis_client()
+    push_features(gold)
+    key = USER_KEY.format("writer-7")
+    before = store.get(key)
+    store.expire(key, 100)
+    result = push_features(gold)
+    assert (result["users"], result["merchants"]) == (USERS, MERCHANTS)
+    assert store.get(key) == before
+    assert store.ttl(key) > 100
+    assert store.get(LOCK_KEY) is None
+
+
+def test_a_push_waits_for_the_one_that_is_under_way(gold: WriterSettings) -> None:
+    # As one that was killed leaves it: the lock ends by itself.
+    lock = redis_client().lock(LOCK_KEY, timeout=2)
+    assert lock.acquire()
+    assert push_features(gold)["seconds"] >= 1.5
+
+
+def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as Airflow runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "serving.feature_writer"],
+        env=os.environ | {"TRINO_HOST": TRINO_HOST, "REDIS_HOST": REDIS_HOST} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_command_ends_with_one_line_of_json(gold: WriterSettings) -> None:
+    done = run(GOLD_SCHEMA=gold.gold_schema)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["users"] == USERS
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"REDIS_PASSWORD": "wrong"}, "correct REDIS_PASSWORD in .env"),
+        ({"REDIS_PASSWORD": ""}, "correct REDIS_PASSWORD in .env"),
+        ({"REDIS_HOST": "localhost", "REDIS_PORT": "1"}, "Redis does not answer at localhost:1"),
+        ({"REDIS_HOST": "no-such-host.invalid"}, "docker compose ps redis"),
+        ({"TRINO_PORT": "1"}, "docker compose ps trino"),
+        ({"GOLD_SCHEMA": "no_such_schema"}, "build it with make dbt-run"),
+        ({"REDIS_PORT": "many"}, "REDIS_PORT=many"),
+    ],
+)
+def test_what_a_person_can_put_right_is_one_line(environment: dict[str, str], sentence: str) -> None:
+    done = run(**environment)
+    assert done.returncode in (1, 2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert sentence in line
+
+
+def test_redis_features_shows_a_user(gold: WriterSettings) -> None:
+    push_features(gold)
+    command = [sys.executable, "-m", "serving.redis_features", "--user"]
+
+    def show(user: str) -> str:
+        return subprocess.run(
+            [*command, user], env=os.environ | {"REDIS_HOST": REDIS_HOST}, capture_output=True, text=True, check=True
+        ).stdout
+
+    shown = show("writer-7")
+    assert "user_features:{}" in shown
+    assert "as of 2024-11-29T14:00:00.123000+00:00" in shown
+    assert "transactions_30d             37" in shown
+    assert "not there; a prediction uses the defaults" in show("nobody")
