@@ -1,6 +1,6 @@
-"""Bronze to gold, every 15 minutes: is Bronze fresh, then dbt layer by layer, then its tests.
+"""Bronze to gold, every 15 minutes: is Bronze fresh, then dbt layer by layer, its tests, and the features to Redis.
 
-Upstream is spark-streaming, which fills Bronze; downstream is whoever reads the gold tables.
+Upstream is spark-streaming, which fills Bronze; downstream is whoever reads the gold tables, and the scoring API.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -61,4 +61,10 @@ with DAG(
         dbt("dbt_marts", "run --select marts", minutes=15),
         # Unit tests prove the SQL, not the data: they run where the code is tested.
         dbt("dbt_test", "test --exclude-resource-type unit_test", minutes=10),
+        # Exit code 99 is Airflow's word for skipped.
+        BashOperator(
+            task_id="push_features_to_redis",
+            bash_command="phase-4-is-up || exit 99; push-features",
+            execution_timeout=timedelta(minutes=10),
+        ),
     )

@@ -18,7 +18,7 @@ import httpx
 from lakehouse.trino_connection import LakehouseError
 
 PIPELINE = "fraud_pipeline"
-DAGS = (PIPELINE, "lakehouse_maintenance")
+DAGS = (PIPELINE, "lakehouse_maintenance", "model_training")
 POLL_SECONDS = 3
 ENDED = ("success", "failed")
 

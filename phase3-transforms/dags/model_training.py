@@ -1,0 +1,44 @@
+"""A new model every week, from the settled payments in Gold; it becomes Production where it is better than that.
+
+Upstream is fraud_pipeline, which fills mart_training_examples; downstream is the scoring API, which takes up a new
+Production model by itself. A model that is refused is a run that succeeded: the log and MLflow say why.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference
+from deadlines import log_missed_deadline
+
+# A run that takes longer is still allowed to end, but somebody is told.
+DEADLINE = timedelta(hours=1)
+
+
+with DAG(
+    dag_id="model_training",
+    description="Train, compare with Production, promote under the rules, every week",
+    schedule="0 4 * * 0",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=4),
+    default_args={
+        "retries": 2,
+        "retry_delay": timedelta(minutes=5),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=30),
+    },
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=DEADLINE,
+        callback=AsyncCallback(log_missed_deadline),
+    ),
+    tags=["phase 4"],
+    doc_md=__doc__,
+):
+    BashOperator(
+        task_id="train_and_promote",
+        # Exit code 99 is Airflow's word for skipped.
+        bash_command="phase-4-is-up || exit 99; train-model",
+        execution_timeout=timedelta(hours=2),
+    )
