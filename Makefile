@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
+PHASE4 := $(PHASE3) mlflow redis fraud-api scorer
 
 ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 
@@ -14,39 +15,43 @@ ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-.PHONY: doctor up phase1-up phase2-up phase3-up down clean build
+.PHONY: doctor up phase1-up phase2-up phase3-up phase4-up down clean build
 doctor: ## Look at this machine: cores, memory, disk, ports, engine, registry
 	@infra/scripts/doctor.sh
-up: phase3-up ## Everything up, from a machine with nothing, and the table of addresses
+up: phase4-up ## Everything up, from a machine with nothing, and the table of addresses
 phase1-up: ## Phase 1: Kafka, schema registry, simulated transactions
 	@infra/scripts/up.sh $(PHASE1)
 phase2-up: ## Phase 2: MinIO, the Spark cluster, every transaction in Delta Bronze
 	@infra/scripts/up.sh $(PHASE2)
 phase3-up: ## Phase 3: Trino, Airflow; Silver and Gold by dbt, every 15 minutes
 	@infra/scripts/up.sh $(PHASE3)
+phase4-up: ## Phase 4: MLflow, Redis, a first model, every payment scored
+	@infra/scripts/up.sh $(PHASE4)
 down: ## Stop everything; the data stays
 	docker compose down --remove-orphans
 clean: ## Stop everything and delete all data (asks first)
 	@infra/scripts/clean.sh
 build: ## Build all images anew where something changed
-	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE3)
+	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE4) training
 
 .PHONY: pull push addresses
 pull: ## Take all our images from IMAGE_REGISTRY instead of building them
-	docker compose pull --ignore-buildable=false $(PHASE3)
+	docker compose pull --ignore-buildable=false $(PHASE4) training
 push: ## Share all our images through IMAGE_REGISTRY
-	docker compose push $(PHASE3)
+	docker compose push $(PHASE4) training
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
-.PHONY: test phase1-test phase2-test phase3-test phase2-drills lint e2e bench lock
-test: phase1-test phase2-test phase3-test ## All tests, in Docker, against real services
+.PHONY: test phase1-test phase2-test phase3-test phase4-test phase2-drills lint e2e bench lock
+test: phase1-test phase2-test phase3-test phase4-test ## All tests, in Docker, against real services
 phase1-test: ## The tests of phase 1
 	@infra/scripts/test.sh 1
 phase2-test: ## The tests of phase 2
 	@infra/scripts/test.sh 2
 phase3-test: ## The tests of phase 3
 	@infra/scripts/test.sh 3
+phase4-test: ## The tests of phase 4
+	@infra/scripts/test.sh 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 infra/scripts/test.sh 2 --capture=no -k "crashes or hundred_thousand"
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
@@ -75,3 +80,15 @@ dbt-test: ## [SELECT=…]: test the data now
 	docker compose exec airflow-scheduler dbt-run test --exclude-resource-type unit_test $(addprefix --select ,$(SELECT))
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
+
+.PHONY: ml-train ml-models ml-rollback predict-test redis-features
+ml-train: ## A training run now: trains, compares with Production, promotes under the rules
+	docker compose run --rm --no-deps training python3 -m training.train
+ml-models: ## All model versions: stage, metrics, age
+	docker compose run --rm --no-deps training python3 -m training.models list
+ml-rollback: ## Back to the model that was Production before
+	docker compose run --rm --no-deps training python3 -m training.models rollback
+predict-test: ## One prediction, printed
+	@infra/scripts/predict_test.sh
+redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind
+	docker compose exec fraud-api python3 -m serving.redis_features $(addprefix --user ,$(USER_ID))

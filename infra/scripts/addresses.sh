@@ -18,4 +18,7 @@ row spark-master "Spark master" "http://localhost:$(env_value SPARK_MASTER_PORT)
 row spark-streaming "Bronze metrics" "http://localhost:$(env_value BRONZE_METRICS_PORT)/metrics"
 row trino Trino "http://localhost:$(env_value TRINO_PORT)" "any user, no password"
 row airflow-api-server Airflow "http://localhost:$(env_value AIRFLOW_PORT)" "$(env_value AIRFLOW_ADMIN_USER) / AIRFLOW_ADMIN_PASSWORD in .env"
+row mlflow MLflow "http://localhost:$(env_value MLFLOW_PORT)"
+row fraud-api "Fraud API" "http://localhost:$(env_value API_PORT)/docs" "$([[ -z "$(env_value API_KEY)" ]] || echo "X-API-Key: API_KEY in .env")"
+row scorer "Scorer metrics" "http://localhost:$(env_value SCORER_METRICS_PORT)/metrics"
 printf '\n'

@@ -4,9 +4,11 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-# A small world, so that everything is there within a minute, and that takes an hour to catch up with the real clock; bad
-# messages of every kind among the good ones.
-export SIM_USERS=2000 BACKFILL_DAYS=20 RUNWAY_DAYS=400 PRODUCER_TPS=500 INVALID_RATE=0.02
+# A small world, with enough settled payments for a model, and that takes an hour to catch up with the real clock; bad messages
+# of every kind among the good ones.
+export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=500 INVALID_RATE=0.02
+# A tenth of the default world's frauds teach a model less.
+export TRAINING_MINIMUM_AUC=0.8
 
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.
@@ -28,6 +30,7 @@ timed "make kafka-lag" make --no-print-directory kafka-lag
 build_test_image ingestion phase1-ingestion/Dockerfile
 build_test_image spark infra/images/spark/Dockerfile
 build_test_image airflow infra/images/airflow/Dockerfile
+build_test_image fraud-api phase4-ml/serving/Dockerfile
 mkdir -p reports
 # checks IMAGE PHASE: the checks and drills of a phase, in the image that has what they need.
 checks() { run_in_stack "$1" python3 -m pytest "e2e/test_phase$2.py" -vv --durations=0 --capture=no | tee "reports/e2e-phase$2.log"; }
@@ -37,6 +40,11 @@ timed "checks and drills of phase 2" checks spark-test 2
 docker compose --progress quiet start producer
 timed "make dbt-test" make --no-print-directory dbt-test
 timed "checks and drills of phase 3" checks airflow-test 3
+docker compose --progress quiet start producer
+timed "make predict-test" make --no-print-directory predict-test
+timed "make redis-features" make --no-print-directory redis-features
+timed "checks and drills of phase 4" checks fraud-api-test 4
+timed "make ml-models" make --no-print-directory ml-models
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"

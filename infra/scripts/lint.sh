@@ -9,7 +9,7 @@ say "building image lint"
 docker build --quiet --file infra/images/lint/Dockerfile --tag "$(image lint)" \
   --build-arg "PYTHON_BUILD=$(image python-build)" . >/dev/null
 
-in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
+in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp ${lint_env:+--env "$lint_env"} --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
 
 mapfile -t shell_files < <(git grep -lE '^#!.*(bash|sh)$' -- ':!*.md')
 mapfile -t dockerfiles < <(git ls-files '*Dockerfile')
@@ -28,7 +28,10 @@ check() {
 }
 check "ruff check" ruff check --no-cache .
 check "ruff format" ruff format --no-cache --check .
-check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python phase1-ingestion/ingestion phase2-streaming/streaming phase3-transforms/dags/lakehouse
+types() { check "mypy $*" mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python "$@"; }
+types phase1-ingestion/ingestion phase2-streaming/streaming phase3-transforms/dags/lakehouse
+# Their modules are found from the folder that they share.
+lint_env=MYPYPATH=phase4-ml types --explicit-package-bases phase4-ml/features.py phase4-ml/serving phase4-ml/training
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
 # Macros are linted where the models use them.

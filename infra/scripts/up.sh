@@ -5,7 +5,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 infra/scripts/env.sh
 infra/scripts/doctor.sh
 infra/docker/engine.sh
-infra/docker/build.sh "$@"
+images=("$@")
+# No service runs it; the first model does.
+[[ " $* " != *" fraud-api "* ]] || images+=(training)
+infra/docker/build.sh "${images[@]}"
 
 # Images that can't be built from packages: taken if they are here or can be pulled, else left out.
 services=("$@")
@@ -31,5 +34,8 @@ if [[ " ${services[*]} " == *" producer "* ]]; then
 fi
 if [[ " ${services[*]} " == *" airflow-scheduler "* ]]; then
   infra/scripts/first_pipeline.sh
+fi
+if [[ " ${services[*]} " == *" fraud-api "* ]]; then
+  infra/scripts/first_model.sh
 fi
 infra/scripts/addresses.sh

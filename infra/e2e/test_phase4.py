@@ -1,0 +1,105 @@
+"""Phase 4 on the stack as a user has it: the first model serves, every live payment is scored, kills lose none."""
+
+import os
+from collections import defaultdict
+
+import httpx2
+import pytest
+from docker.models.containers import Container
+from kafka_tools import committed, read_topic, registered
+from serving.wire import SerializationError, decode
+from stack import API_URL, MLFLOW_URL, PAYMENT, ready, select, service, wait_until
+
+RAW, SCORED, DEAD_LETTERS = "transactions.raw", "transactions.scored", "transactions.dlq"
+
+
+def scored_by_now() -> int:
+    """Payments in the table of predictions; 0 while Postgres does not answer."""
+    rows = select("select count(*) from predictions")
+    return rows[0][0] if rows else 0
+
+
+def kill_main_process(container: Container) -> None:
+    """kill -9 inside the container, so that Docker starts it again as after any crash."""
+    container.exec_run(["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"], user="0")
+
+
+def test_make_up_ends_with_a_production_model_that_serves() -> None:
+    answer = httpx2.get(
+        f"{MLFLOW_URL}/api/2.0/mlflow/registered-models/alias", params={"name": "fraud-model", "alias": "production"}
+    )
+    version = answer.raise_for_status().json()["model_version"]
+    assert version["current_stage"] == "Production"
+    assert ready()["model_version"] == version["version"]
+
+
+def test_the_request_of_the_readme() -> None:
+    answer = httpx2.post(f"{API_URL}/predict?explain=true", json=PAYMENT).raise_for_status().json()
+    assert 0 <= answer["fraud_probability"] <= 1
+    assert answer["model_version"] == ready()["model_version"]
+    assert answer["feature_source"] == "default"  # the simulator has no such cardholder
+    assert answer["reasons"]
+
+
+def test_live_payments_are_scored_with_the_features_of_their_users() -> None:
+    before = scored_by_now()
+    wait_until(lambda: scored_by_now() > before + 2000, "2,000 more scored payments")
+    newest = "select feature_source from predictions order by predicted_at desc limit 2000"
+    counts = dict(select(f"select feature_source, count(*) from ({newest}) as newest group by 1"))
+    assert counts.get("batch", 0) > 0.95 * sum(counts.values()), counts
+
+
+@pytest.mark.parametrize("victim", ["scorer", "fraud-api", "redis", "postgres", "mlflow"])
+def test_kill_9(victim: str) -> None:
+    kill_main_process(service(victim))
+    wait_until(scored_by_now, "Postgres answers")
+    before = scored_by_now()
+    wait_until(lambda: scored_by_now() > before + 2000, f"2,000 payments more after kill -9 of {victim}")
+
+
+def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
+    """From where the scorer began, without a gap, whatever was killed meanwhile."""
+    service("producer").stop(timeout=60)
+    ends: dict[int, int] = defaultdict(int)
+    raw = read_topic(RAW)
+    for message in raw:
+        ends[message.partition()] = max(ends[message.partition()], message.offset() + 1)
+    wait_until(lambda: committed("scorer", RAW) == ends, "the scorer has caught up", 300)
+
+    _, schema = registered(SCORED)
+    scored = {decode(message.value() or b"", schema)["transaction_id"] for message in read_topic(SCORED)}
+    refused = set()
+    for message in read_topic(DEAD_LETTERS):
+        headers = {name: (value or b"").decode() for name, value in message.headers() or []}
+        if headers["dlq.stage"] == "scorer":
+            refused.add((int(headers["dlq.partition"]), int(headers["dlq.offset"])))
+
+    # Where it began: the first payment of each partition that has a score.
+    _, schema = registered(RAW)
+    payments: dict[tuple[int, int], str] = {}
+    for message in raw:
+        try:
+            payments[message.partition(), message.offset()] = decode(message.value() or b"", schema)["transaction_id"]
+        except SerializationError:
+            payments[message.partition(), message.offset()] = ""
+    first: dict[int, int] = {}
+    for (partition, offset), transaction_id in payments.items():
+        if transaction_id in scored:
+            first[partition] = min(offset, first.get(partition, offset))
+    live = {place for place in payments if place[0] in first and place[1] >= first[place[0]]}
+    missing = [place for place in live if payments[place] not in scored and place not in refused]
+    assert len(first) == 10
+    assert not missing, missing[:10]
+
+    written = {row[0] for row in select("select distinct transaction_id from predictions")}
+    assert scored <= written
+    assert select("select count(*) - count(distinct prediction_id) from predictions") == [(0,)]
+    print(f"| scorer | live {len(live):,} | scored {len(scored):,} | dead letters {len(refused):,} | missing 0 |")
+
+
+def test_predictions_can_be_joined_in_trino() -> None:
+    from trino.dbapi import connect
+
+    with connect(host=os.environ.get("TRINO_HOST", "trino"), port=8080, user="e2e", catalog="fraud") as connection:
+        ((count,),) = connection.cursor().execute("select count(*) from fraud.public.predictions").fetchall()
+    assert count == scored_by_now() > 0
