@@ -84,7 +84,8 @@ def few(days: list[float], **columns: list[Any]) -> Examples:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(training_jobs=1)
+    # Frauds weigh what they are: probabilities are then those of the population.
+    return Settings(training_jobs=1, training_fraud_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def parts() -> tuple[Examples, Examples]:
 def forest(parts: tuple[Examples, Examples]) -> tuple[Any, np.ndarray]:
     """A forest, and its scores of the holdout."""
     learned, holdout = parts
-    model = fit(Settings(), learned)
+    model = fit(Settings(training_fraud_weight=1.0), learned)
     return model, scores(model, holdout)
 
 

@@ -27,7 +27,7 @@ COLUMNS = ("transaction_id", "user_id", "event_time", "is_fraud", "fraud_type", 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Training examples, n of them, ordered by nothing.
+    """Training examples, n of them.
 
     Attributes:
         matrix: the model's input, shape (n, len(FEATURES)).
@@ -55,9 +55,9 @@ class Examples:
         """Amounts, in each payment's own currency."""
         return self.matrix[:, FEATURES.index("amount")].astype(float)
 
-    def where(self, mask: NDArray[np.bool_]) -> "Examples":
-        """Those for which the mask holds."""
-        return Examples(*(getattr(self, name)[mask] for name in self.__slots__))
+    def where(self, chosen: NDArray[Any]) -> "Examples":
+        """Those for which the mask holds, or those at these positions in their order."""
+        return Examples(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +194,14 @@ def _read(settings: Settings, sql: str, expected: int) -> Examples:
                 parts.append(_part(rows))
                 progress.update(len(rows))
                 if progress.disable and len(parts) % 10 == 0:
-                    read = sum(map(len, parts))
-                    print(f"examples: {read:,} of about {expected:,} read", file=sys.stderr, flush=True)
+                    done = sum(map(len, parts))
+                    print(f"examples: {done:,} of about {expected:,} read", file=sys.stderr, flush=True)
             progress.close()
     except (TrinoError, OSError) as error:
         raise _unanswered(settings, error) from error
-    return Examples(*(np.concatenate([getattr(part, name) for part in parts]) for name in Examples.__slots__))
+    read = Examples(*(np.concatenate([getattr(part, name) for part in parts]) for name in Examples.__slots__))
+    # Trino gives rows in any order; the same examples are to give the same model.
+    return read.where(np.lexsort((read.amount, read.event_time)))
 
 
 def _part(rows: list[Sequence[Any]]) -> Examples:

@@ -60,11 +60,20 @@ def connect(settings: Settings) -> mlflow.MlflowClient:
 
 
 def in_production(client: mlflow.MlflowClient) -> ModelVersion | None:
-    """The version that serves, if there is one."""
+    """The version that serves, if there is one.
+
+    Raises:
+        UserError: MLflow can't say: that is not the same as none, which would let any new model in.
+    """
     try:
         return client.get_model_version_by_alias(MODEL_NAME, PRODUCTION)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        # No such model, no such alias.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise UserError(
+            f"MLflow can't say what is in Production: {error!s:.200}; docker compose logs mlflow"
+        ) from error
 
 
 def decide(settings: Settings, auc: float, average_precision: float, current: float | str | None) -> Decision:
