@@ -78,6 +78,13 @@ docker compose --progress quiet stop spark-streaming spark-worker spark-master
 mapfile -t transforms < <(in_airflow lakehouse.bench)
 [[ ${#transforms[@]} == 2 ]] || die "the bench of the transforms failed; its message stands above"
 
+say "the API: 500 requests a second for a minute, at full speed, and the naive design; about four minutes"
+docker compose --progress quiet stop trino
+infra/docker/build.sh postgres mlflow redis
+build_test_image fraud-api phase4-ml/serving/Dockerfile
+docker compose --progress quiet up --detach --wait --wait-timeout 300 postgres mlflow redis
+scoring="$(run_in_stack fraud-api-test python3 -m serving.bench)" || die "the bench of the API failed; its message stands above"
+
 tee reports/bench.md <<MARKDOWN
 Measured $(date -u +%Y-%m-%d) on $(getconf _NPROCESSORS_ONLN) cores, $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), by \`make bench\`; broker and producer on the same machine.
 
@@ -97,4 +104,6 @@ $(for line in "${transforms[@]}"; do
     "$(value payments <<<"$line")" "$(value added <<<"$line")" "$(value full_s <<<"$line")" \
     "$(value incremental_s <<<"$line")" "$(value ratio <<<"$line")" "$(value nothing_new_s <<<"$line")"
 done)
+
+$scoring
 MARKDOWN
