@@ -23,6 +23,8 @@ from training.estimators import fit, scores
 from training.export import INPUT, OUTPUT, check_parity, export_onnx, onnx_scores
 from training.settings import Settings, load_settings
 
+# Read now: MLflow writes the address that it is given into the environment.
+MLFLOW_URL = os.environ.get("MLFLOW_TRACKING_URI", "")
 MODELS = ("random_forest", "extra_trees", "hist_gradient_boosting", "logistic_regression", "decision_tree")
 SCENARIOS = ("burst", "far_away", "spree")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -387,7 +389,7 @@ class Registry:
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     settings = Settings(
-        mlflow_tracking_uri=os.environ["MLFLOW_TRACKING_URI"], training_jobs=1, training_minimum_auc=0.6
+        mlflow_tracking_uri=MLFLOW_URL, training_jobs=1, training_minimum_auc=0.6
     )
     name = f"test-{uuid.uuid4().hex[:8]}"
     for module in (registry, train):
