@@ -388,9 +388,7 @@ class Registry:
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    settings = Settings(
-        mlflow_tracking_uri=MLFLOW_URL, training_jobs=1, training_minimum_auc=0.6
-    )
+    settings = Settings(mlflow_tracking_uri=MLFLOW_URL, training_jobs=1, training_minimum_auc=0.6)
     name = f"test-{uuid.uuid4().hex[:8]}"
     for module in (registry, train):
         monkeypatch.setattr(module, "MODEL_NAME", name)
