@@ -27,6 +27,9 @@ from training.evaluate import Report, evaluate, plots
 from training.export import check_parity, export_onnx
 from training.settings import EXPERIMENT, MODEL_NAME, Settings, load_settings
 
+# What skops would ask about when it loads a forest, or gradient boosting: they were made right here.
+OWN_TYPES = ["sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+
 # About the packages' own future, nothing for whoever trains.
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="mlflow.*")
@@ -152,7 +155,7 @@ def log_model(model: Any, learned: Examples) -> str:
         input_example=example,
         pyfunc_predict_fn="predict_proba",
         serialization_format="skops",
-        skops_trusted_types=["sklearn.tree._tree.Tree", "numpy.dtype"],
+        skops_trusted_types=OWN_TYPES,
         registered_model_name=MODEL_NAME,
     )
     return str(logged.registered_model_version)
