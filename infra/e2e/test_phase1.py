@@ -13,7 +13,7 @@ from stack import assert_exactly_once, count_in, id_in, messages_in, service, wa
 
 STATE = Path("/var/lib/producer")
 METRICS = "http://producer:9400/metrics"
-TPS = 500
+TPS = 200
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_history_is_complete_and_the_live_rate_is_the_wanted_one(settings: S
     started, before = time.monotonic(), payments(settings)
     wait_until(lambda: time.monotonic() - started > 15, "15 s of live traffic")
     rate = (payments(settings) - before) / (time.monotonic() - started)
-    # INVALID_RATE adds 2 % to the wanted 500, of which three quarters are sent.
+    # INVALID_RATE adds 2 % to the wanted 200, of which three quarters are sent.
     assert rate == pytest.approx(TPS * 1.015, rel=0.05)
 
 
