@@ -31,7 +31,7 @@ def test_topics_and_schemas_are_there(settings: Settings) -> None:
 
 def test_the_history_is_complete_and_the_live_rate_is_the_wanted_one(settings: Settings) -> None:
     gauges = read_gauges(METRICS)
-    assert gauges["producer_backfill_days_sent"] == gauges["producer_backfill_days"] == 20
+    assert gauges["producer_backfill_days_sent"] == gauges["producer_backfill_days"] == 60
     started, before = time.monotonic(), payments(settings)
     wait_until(lambda: time.monotonic() - started > 15, "15 s of live traffic")
     rate = (payments(settings) - before) / (time.monotonic() - started)
