@@ -23,11 +23,19 @@ optional() {
 }
 optional kafka-ui KAFKA_UI_IMAGE
 
-say "starting ${services[*]}"
-docker compose up --detach --wait --wait-timeout 300 "${services[@]}" || {
-  docker compose ps --all
-  die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
+start() {
+  say "starting $*"
+  docker compose up --detach --wait --wait-timeout 300 "$@" || {
+    docker compose ps --all
+    die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
+  }
 }
+# The scorer starts last: the history needs no scores.
+first=()
+for service in "${services[@]}"; do
+  [[ "$service" == scorer ]] || first+=("$service")
+done
+start "${first[@]}"
 if [[ " ${services[*]} " == *" producer "* ]]; then
   # Draws nothing where the history is complete already: it is sent once per stack.
   docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
@@ -37,5 +45,8 @@ if [[ " ${services[*]} " == *" airflow-scheduler "* ]]; then
 fi
 if [[ " ${services[*]} " == *" fraud-api "* ]]; then
   infra/scripts/first_model.sh
+fi
+if [[ " ${services[*]} " == *" scorer "* ]]; then
+  start scorer
 fi
 infra/scripts/addresses.sh
