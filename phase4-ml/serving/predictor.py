@@ -4,11 +4,13 @@ The hot path: one MGET, one vector, one call of the model, one write to a file.
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from serving.model_store import Model, ModelStore
 from serving.prediction_log import PredictionLog
 from serving.rules import Rules
 from serving.schemas import PaymentRequest
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_USER = UserFeatures()
 UNKNOWN_MERCHANT = MerchantFeatures()
@@ -104,13 +108,20 @@ def look(request: PaymentRequest, user: bytes | None, merchant: bytes | None, no
         known_merchant = MerchantFeatures.from_json(merchant) if merchant else UNKNOWN_MERCHANT
         vector = known_user.to_array(payment, known_merchant)
         age = (payment.event_time - known_user.as_of).total_seconds() if known_user.as_of else None
-    except Exception:
+    except Exception as error:
         # Whatever stands in Redis under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
+        _tell(f"{type(error).__name__}: {error}")
         user, age = None, None
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
     (metrics.CACHE_HITS if user else metrics.CACHE_MISSES).inc()
     return Looked(payment.event_time, vector, "batch" if user else "default", age)
+
+
+@lru_cache(maxsize=100)
+def _tell(problem: str) -> None:
+    """Log what is wrong with a snapshot: each problem once, since other payments have it too; a metric counts all."""
+    logger.error("a snapshot in Redis can't be used, the defaults are: %s", problem)
 
 
 def reasons(model: Model | Rules, vector: NDArray[np.float32], score: float) -> list[dict[str, Any]]:
