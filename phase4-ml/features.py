@@ -99,23 +99,14 @@ class Payment:
     device_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MerchantFeatures:
-    """What is known of a merchant at 00:00 UTC of a day; the defaults are those of a merchant that nobody knows."""
+class _State:
+    """What both states below have: they are made from a row of Gold, and kept in Redis as JSON."""
 
-    merchant_category: str = "unknown"
-    merchant_category_risk: int = 1
-    merchant_transactions_1d: int = 0
-    merchant_fraud_rate_1d: float = 0.0
-    merchant_transactions_7d: int = 0
-    merchant_fraud_rate_7d: float = 0.0
-    merchant_transactions_30d: int = 0
-    merchant_fraud_rate_30d: float = 0.0
-    as_of: datetime | None = None
+    __slots__ = ()
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """From a row of mart_merchant_risk; columns that are no features are ignored."""
+        """From a row of mart_fraud_features or mart_merchant_risk; columns that are no features are ignored."""
         return cls(**{name: row[name] for name in _names(cls)})
 
     @classmethod
@@ -129,7 +120,22 @@ class MerchantFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class UserFeatures:
+class MerchantFeatures(_State):
+    """What is known of a merchant at 00:00 UTC of a day; the defaults are those of a merchant that nobody knows."""
+
+    merchant_category: str = "unknown"
+    merchant_category_risk: int = 1
+    merchant_transactions_1d: int = 0
+    merchant_fraud_rate_1d: float = 0.0
+    merchant_transactions_7d: int = 0
+    merchant_fraud_rate_7d: float = 0.0
+    merchant_transactions_30d: int = 0
+    merchant_fraud_rate_30d: float = 0.0
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserFeatures(_State):
     """What is known of a cardholder just before `as_of`; the defaults are those of one who never paid before.
 
     Amounts are in the payments' own currency; windows are the 1, 7 and 30 days before `as_of`; `last_event_time` is the
@@ -159,20 +165,6 @@ class UserFeatures:
     confirmed_frauds: int = 0
     last_event_time: datetime | None = None
     as_of: datetime | None = None
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """From a row of mart_fraud_features; columns that are no features are ignored."""
-        return cls(**{name: row[name] for name in _names(cls)})
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """From a snapshot in Redis. Raises ValueError where it is none of SNAPSHOT_VERSION."""
-        return cls(**_snapshot(text))
-
-    def to_json(self) -> str:
-        """The snapshot that `from_json` reads."""
-        return _json(self)
 
     def to_array(self, payment: Payment, merchant: MerchantFeatures) -> NDArray[np.float32]:
         """The model's input for one payment: shape (len(FEATURES),), in the order of FEATURES."""
@@ -257,7 +249,7 @@ def _names(features: type[Any]) -> list[str]:
     return [field.name for field in fields(features)]
 
 
-def _json(features: UserFeatures | MerchantFeatures) -> str:
+def _json(features: _State) -> str:
     values = {name: getattr(features, name) for name in _names(type(features))}
     return json.dumps({"version": SNAPSHOT_VERSION, **values}, default=datetime.isoformat, separators=(",", ":"))
 
