@@ -78,8 +78,7 @@ def snapshots_at(
     """What Gold would say of the user and the merchant just before the payment."""
     now = payment["event_time"]
     own = payments[payments["user_id"] == payment["user_id"]]
-    same_moment = (own["event_time"] == now) & (own["transaction_id"] < payment["transaction_id"])
-    user = oracle.user_features(own[(own["event_time"] < now) | same_moment], now)
+    user = oracle.user_features(own[own["event_time"] < now], now)
     user["confirmed_frauds"] = (oracle.frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
     return (
         UserFeatures.from_row(plain(user | {"as_of": now})),
