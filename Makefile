@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
-PHASE4 := $(PHASE3) mlflow redis fraud-api scorer
+PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer
 
 ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 
@@ -90,5 +90,5 @@ ml-rollback: ## Back to the model that was Production before
 	docker compose run --rm --no-deps training python3 -m training.models rollback
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
-redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind
+redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
 	docker compose exec fraud-api python3 -m serving.redis_features $(addprefix --user ,$(USER_ID))

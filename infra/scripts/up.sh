@@ -30,10 +30,10 @@ start() {
     die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
   }
 }
-# The scorer starts last: the history needs no scores.
-first=()
+# These start last: the history needs no scores, and the features of its end come from Bronze faster than from Kafka.
+first=() last=()
 for service in "${services[@]}"; do
-  [[ "$service" == scorer ]] || first+=("$service")
+  if [[ "$service" == scorer || "$service" == feature-stream ]]; then last+=("$service"); else first+=("$service"); fi
 done
 start "${first[@]}"
 if [[ " ${services[*]} " == *" producer "* ]]; then
@@ -46,7 +46,5 @@ fi
 if [[ " ${services[*]} " == *" fraud-api "* ]]; then
   infra/scripts/first_model.sh
 fi
-if [[ " ${services[*]} " == *" scorer "* ]]; then
-  start scorer
-fi
+((${#last[@]} == 0)) || start "${last[@]}"
 infra/scripts/addresses.sh
