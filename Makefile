@@ -81,7 +81,7 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback predict-test redis-features
+.PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training.train
 ml-models: ## All model versions: stage, metrics, age
@@ -92,3 +92,5 @@ predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
 redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
 	docker compose exec fraud-api python3 -m serving.redis_features $(addprefix --user ,$(USER_ID))
+feature-quality: ## [MINUTES=15] [LABEL_MINUTES=60]: what the stream's features are worth on live payments, by scenario
+	@infra/scripts/feature_quality.sh --minutes $(or $(MINUTES),15) --label-minutes $(or $(LABEL_MINUTES),60)

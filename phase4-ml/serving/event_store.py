@@ -45,6 +45,15 @@ KEEP_DAYS = 32
 # Of the wall clock: a user who does not pay for so long leaves; one who pays is pruned at every payment.
 EXPIRY_SECONDS = 35 * 86_400
 
+# A user's new payments, and what is too old or too many goes: one command instead of four, for each user of a batch.
+_ADD = """
+local key, horizon, cap, expiry = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+for position = 4, #ARGV do redis.call('ZADD', key, 0, ARGV[position]) end
+redis.call('ZREMRANGEBYLEX', key, '-', horizon)
+redis.call('EXPIRE', key, expiry)
+return redis.call('ZREMRANGEBYRANK', key, 0, -cap - 1)
+"""
+
 _EVENT = struct.Struct(">QQQ")
 _VERDICT = struct.Struct(">QQ")
 _KEY = struct.Struct(">Q")
@@ -244,14 +253,13 @@ def _apply(
     pipeline.multi()
     trims: list[tuple[int, str]] = []
     firsts: list[tuple[int, int, int]] = []
+    add = store.register_script(_ADD)
+    too_old = b"(" + _KEY.pack(max(horizon, 0) << _ID_BITS)
     for user, keyed in new_payments.items():
         if keyed:
-            key = USER_EVENTS.format(user)
-            pipeline.zadd(key, {payment.pack(): 0 for payment in keyed.values()})
-            pipeline.zremrangebylex(key, b"-", b"(" + _KEY.pack(max(horizon, 0) << _ID_BITS))
             trims.append((len(pipeline), user))
-            pipeline.zremrangebyrank(key, 0, -cap - 1)
-            pipeline.expire(key, EXPIRY_SECONDS)
+            members = [payment.pack() for payment in keyed.values()]
+            add([USER_EVENTS.format(user)], [too_old, cap, EXPIRY_SECONDS, *members], client=pipeline)
     for user, members in new_reports.items():
         if members:
             pipeline.zadd(USER_VERDICTS.format(user), dict.fromkeys(members, 0))
@@ -260,7 +268,6 @@ def _apply(
             if ":" not in name:
                 firsts.append((len(pipeline), merchant, number))
             pipeline.hincrby(MERCHANT_DAYS.format(merchant), name, number)
-            pipeline.expire(MERCHANT_DAYS.format(merchant), EXPIRY_SECONDS)
     if reached:
         pipeline.hset(POSITIONS_KEY, mapping={f"{topic}:{partition}": at for (topic, partition), at in reached.items()})
     pipeline.set(CLOCK_KEY, newest)
@@ -352,12 +359,14 @@ def _forget_old_days(store: redis.Redis, merchants: Sequence[int], first_day: in
     """When a merchant's day begins, those that no window reaches any more go."""
     if not merchants:
         return
+    keys = [MERCHANT_DAYS.format(merchant) for merchant in merchants]
     pipeline = store.pipeline(transaction=False)
-    for merchant in merchants:
-        pipeline.hkeys(MERCHANT_DAYS.format(merchant))
-    for merchant, names in zip(merchants, pipeline.execute(), strict=True):
+    for key in keys:
+        pipeline.hkeys(key)
+    for key, names in zip(keys, pipeline.execute(), strict=True):
+        pipeline.expire(key, EXPIRY_SECONDS)
         if old := [name for name in names if int(name.partition(b":")[0]) < first_day]:
-            pipeline.hdel(MERCHANT_DAYS.format(merchant), *old)
+            pipeline.hdel(key, *old)
     pipeline.execute()
 
 

@@ -22,7 +22,7 @@ from trino.dbapi import Cursor
 
 from serving import event_store
 from serving.event_store import USER_EVENTS, USER_VERDICTS, unpack_user
-from serving.feature_rebuild import read_payments, read_verdicts, to_payment, to_verdict
+from serving.feature_rebuild import read_payments, read_verdicts
 from serving.gold import GoldSettings, gold
 from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
 
@@ -83,8 +83,8 @@ def differences(ours: UserFeatures, theirs: UserFeatures) -> list[str]:
 
 def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, user: str) -> bool:
     """Write what Bronze has of a user and Redis lacks; whether that was anything."""
-    payments = [to_payment(row) for row in read_payments(trino, settings.bronze_schema, user)]
-    verdicts = [to_verdict(row) for row in read_verdicts(trino, settings.bronze_schema, user)]
+    payments = list(read_payments(trino, settings.bronze_schema, user))
+    verdicts = list(read_verdicts(trino, settings.bronze_schema, user))
     applied = event_store.apply(store, payments, verdicts, {}, settings.feature_stream_cap)
     return bool(applied.payments or applied.verdicts)
 
