@@ -192,6 +192,7 @@ def apply(
     verdicts: Sequence[Verdict],
     reached: Mapping[tuple[str, int], int],
     cap: int,
+    merchants: bool = True,
 ) -> Applied:
     """Write some records and how far the topics are in: all of it or nothing.
 
@@ -201,6 +202,7 @@ def apply(
     Args:
         reached: offset of the first message that is not among these or earlier ones, by topic and partition.
         cap: payments to keep of one user.
+        merchants: whether they are in the merchants' totals, too; not where a user's payments got lost afterwards.
 
     Raises:
         RedisError: Redis does not answer, or refuses; then it is not known whether the records are in.
@@ -208,7 +210,7 @@ def apply(
     while True:
         try:
             with store.pipeline(transaction=True) as pipeline:
-                return _apply(store, pipeline, payments, verdicts, reached, cap)
+                return _apply(store, pipeline, payments, verdicts, reached, cap, merchants)
         except WatchError:
             continue
 
@@ -220,6 +222,7 @@ def _apply(
     verdicts: Sequence[Verdict],
     reached: Mapping[tuple[str, int], int],
     cap: int,
+    merchants: bool,
 ) -> Applied:
     newest = max([clock(store), *(payment.event_time for payment in payments)])
     horizon = newest - KEEP_DAYS * DAY_MS
@@ -243,12 +246,7 @@ def _apply(
     new_reports = {
         user: [member for member in packed if member not in before.verdicts[user]] for user, packed in reports.items()
     }
-    totals: Counter[tuple[int, str]] = Counter()
-    for keyed in new_payments.values():
-        for payment in keyed.values():
-            totals[merchant_number(payment.merchant_id), str(payment.event_time // DAY_MS)] += 1
-    for user in {*new_payments, *new_reports}:
-        _count_frauds(totals, before, user, new_payments.get(user, {}), new_reports.get(user, []))
+    totals = _merchant_totals(before, new_payments, new_reports) if merchants else Counter()
 
     pipeline.multi()
     trims: list[tuple[int, str]] = []
@@ -315,6 +313,19 @@ def _members_of(key: int) -> tuple[bytes, bytes]:
     """Bounds of all members that begin with a key."""
     start = _KEY.pack(key)
     return b"[" + start, b"[" + start + b"\xff" * 17
+
+
+def _merchant_totals(
+    before: _Before, new_payments: Mapping[str, Mapping[int, PaymentEvent]], new_reports: Mapping[str, Sequence[bytes]]
+) -> Counter[tuple[int, str]]:
+    """What is to be added to which field of which merchant's hash."""
+    totals: Counter[tuple[int, str]] = Counter()
+    for keyed in new_payments.values():
+        for payment in keyed.values():
+            totals[merchant_number(payment.merchant_id), str(payment.event_time // DAY_MS)] += 1
+    for user in {*new_payments, *new_reports}:
+        _count_frauds(totals, before, user, new_payments.get(user, {}), new_reports.get(user, []))
+    return totals
 
 
 def _count_frauds(

@@ -98,9 +98,9 @@ class FeatureStream:
         settings = self.settings
         lag = watch_lag(self._consumer, self.positions, _tell_lag, self._stop)
         count = threading.Thread(target=self._keep_counting, daemon=True)
-        told_at, records = time.monotonic(), 0
         try:
             self._when_redis_answers(self._fill_if_empty)
+            told_at, records = time.monotonic(), 0
             topics = [settings.transactions_topic, settings.labels_topic]
             self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
             log.info("following %s and %s", settings.transactions_topic, settings.labels_topic)
@@ -196,7 +196,7 @@ class FeatureStream:
         known = self._when_redis_answers(lambda: event_store.positions(self._store))
         self.positions.update({place: known.get(place, 0) for place in places})
         self._consumer.assign([TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places])
-        log.info("%d partitions, from %s", len(places), ", ".join(f"{t}-{p}:{known.get((t, p), 0)}" for t, p in places))
+        log.info("reading on with %d partitions", len(places))
 
     def _fill_if_empty(self) -> None:
         """A Redis that knows no positions is new, or has lost all: Bronze has what was, Kafka what came after."""

@@ -85,7 +85,7 @@ def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, 
     """Write what Bronze has of a user and Redis lacks; whether that was anything."""
     payments = list(read_payments(trino, settings.bronze_schema, user))
     verdicts = list(read_verdicts(trino, settings.bronze_schema, user))
-    applied = event_store.apply(store, payments, verdicts, {}, settings.feature_stream_cap)
+    applied = event_store.apply(store, payments, verdicts, {}, settings.feature_stream_cap, merchants=False)
     return bool(applied.payments or applied.verdicts)
 
 
