@@ -25,7 +25,7 @@ import pandas as pd
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from features import EPOCH, MerchantFeatures, UserFeatures, milliseconds
+from features import DAY_MS, EPOCH, MerchantFeatures, UserFeatures, milliseconds
 from kafka_tools import KAFKA, REGISTRY, payment, registered
 from redis.exceptions import RedisError
 from serving import event_store
@@ -168,15 +168,26 @@ def small_world(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 
 def all_state() -> dict[str, Any]:
-    """What the stream has made of users and merchants."""
+    """What the stream has made of users and merchants, as far as any window reaches it.
+
+    What is older goes with its user's next payment, so it depends on the order in which partitions are read.
+    """
     client = redis_client()
+    horizon = event_store.clock(client) - 30 * DAY_MS
     state: dict[str, Any] = {}
-    for pattern in (USER_EVENTS, USER_VERDICTS):
-        for key in client.scan_iter(match=pattern.format("*"), count=1000):
-            state[key.decode()] = client.zrange(key, 0, -1)
+    for key in client.scan_iter(match=USER_EVENTS.format("*"), count=1000):
+        members = client.zrange(key, 0, -1)
+        times = event_store.unpack_user(members, []).event_time.tolist()
+        state[key.decode()] = [member for member, at in zip(members, times, strict=True) if at >= horizon]
+    for key in client.scan_iter(match=USER_VERDICTS.format("*"), count=1000):
+        state[key.decode()] = client.zrange(key, 0, -1)
     for key in client.scan_iter(match=MERCHANT_DAYS.format("*"), count=1000):
         # A fraud that was cleared before it counted leaves a zero.
-        state[key.decode()] = {name: value for name, value in client.hgetall(key).items() if value != b"0"}
+        state[key.decode()] = {
+            name: number
+            for name, number in client.hgetall(key).items()
+            if number != b"0" and int(name.partition(b":")[0]) > horizon // DAY_MS
+        }
     return state
 
 
@@ -251,9 +262,7 @@ def whole_world(stream: RunningStream, seed: int) -> list[Message]:
     messages = [payment_message(stream, row) for row in payments.itertuples()]
     messages += [label_message(stream, row) for row in labels.itertuples()]
     np.random.default_rng(seed).shuffle(messages)
-    # The newest first: what is too old is the same then, in whatever order the rest comes.
-    newest = payments.loc[payments["event_time"].idxmax()]
-    return [payment_message(stream, newest), *((str(topic), str(key), value) for topic, key, value in messages)]
+    return messages
 
 
 def test_crashes_and_repetitions_change_nothing(tmp_path: Path) -> None:
