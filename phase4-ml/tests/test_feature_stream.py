@@ -23,7 +23,7 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from features import DAY_MS, EPOCH, MerchantFeatures, UserFeatures, milliseconds
 from kafka_tools import KAFKA, REGISTRY, payment, registered
@@ -94,19 +94,20 @@ class RunningStream:
         assert self._producer.flush(60) == 0
 
     def sent(self) -> dict[tuple[str, int], int]:
-        """The end of each partition that has messages."""
+        """The end of each partition that has messages; nothing while a new topic has no leader for one of them."""
         consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": "test-reader"})
-        ends = {
-            (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-            for topic in (self.transactions, self.labels)
-            for partition in range(10)
-        }
-        consumer.close()
+        places = [(topic, partition) for topic in (self.transactions, self.labels) for partition in range(10)]
+        try:
+            ends = {place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[1] for place in places}
+        except KafkaException:
+            return {}
+        finally:
+            consumer.close()
         return {place: end for place, end in ends.items() if end}
 
     def wait_until_read(self) -> None:
         """Redis has everything that was sent."""
-        sent = self.sent()
+        sent = wait_until(self.sent, "the broker knows its topics", 60)
 
         def is_there() -> bool:
             assert self.process.poll() is None, self._log.read_text()
