@@ -22,6 +22,7 @@ optional() {
   fi
 }
 optional kafka-ui KAFKA_UI_IMAGE
+[[ " $* " != *" prometheus "* ]] || optional grafana GRAFANA_IMAGE
 
 start() {
   say "starting $*"

@@ -114,7 +114,7 @@ def _messages(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Producer: what waits",
-            "Messages in the client's queue, and those that are late against the wanted rate: near 0 while Kafka keeps up.",
+            "Messages in the client's queue, and those late against the wanted rate: near 0 while Kafka keeps up.",
             {"queue": "max(producer_queue_depth)", "late": "max(producer_rate_lag_messages)"},
         )
     )
@@ -136,7 +136,7 @@ def _messages(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Dead letters by sender",
-            "Who refused them, in 5 minutes: the producer could not send them, Bronze or the scorer could not read them.",
+            "Who refused them, in 5 minutes: the producer could not send, Bronze or the scorer could not read.",
             {
                 "producer": "sum(increase(producer_messages_dead_lettered_total[5m])) or vector(0)",
                 "Bronze": "sum(increase(bronze_dead_letters_total[5m])) or vector(0)",
