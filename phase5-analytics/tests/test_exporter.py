@@ -1,4 +1,4 @@
-"""kafka-exporter without a broker: what it makes of a look at a cluster, and what a scrape sees while the broker is away."""
+"""kafka-exporter without a broker: what it makes of a look at a cluster, and what a scrape sees during an outage."""
 
 import json
 import logging
@@ -110,5 +110,5 @@ def test_registering_asks_nobody() -> None:
 
 def test_a_wrong_setting_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRICS_PORT", "many")
-    with pytest.raises(SettingsError, match="METRICS_PORT=many: .*correct it in .env"):
+    with pytest.raises(SettingsError, match=r"METRICS_PORT=many: .*correct it in \.env"):
         load_settings()
