@@ -241,6 +241,27 @@ def _features(board: Dashboard) -> None:
             [("transparent", None), ("red", 60.0)],
         )
     )
+    board.with_panel(
+        lines(
+            "Feature stream: arrival to features",
+            "From a payment's arrival in Kafka to its features in Redis.",
+            quantiles("feature_stream_delay_seconds"),
+            "s",
+            [("transparent", None), ("orange", 1.0)],
+            width=12,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Feature stream: compared with Gold",
+            "Users whose features in Redis were compared with Gold, and those that differed, by what was done about it.",
+            {
+                "compared": "max(feature_stream_reconciled_users)",
+                "different: {{outcome}}": or_none("max by (outcome) (feature_stream_different_users)", "outcome"),
+            },
+            width=12,
+        )
+    )
 
 
 def _after(board: Dashboard) -> None:

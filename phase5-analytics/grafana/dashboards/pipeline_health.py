@@ -255,10 +255,11 @@ def _parts(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Trino: queries",
-            "Queries that run and that wait for memory or a slot.",
+            "Queries that run, that wait for memory or a slot, and that have failed since it started.",
             {
                 "running": "sum(trino_execution_name_QueryManager_RunningQueries)",
                 "queued": "sum(trino_execution_name_QueryManager_QueuedQueries)",
+                "failed": "sum(trino_execution_name_QueryManager_FailedQueries)",
             },
         )
     )
