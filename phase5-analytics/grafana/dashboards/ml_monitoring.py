@@ -254,7 +254,7 @@ def _features(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Feature stream: compared with Gold",
-            "Users whose features in Redis were compared with Gold, and those that differed, by what was done about it.",
+            "Users whose features in Redis were compared with Gold, and those that differed, by what was done.",
             {
                 "compared": "max(feature_stream_reconciled_users)",
                 "different: {{outcome}}": or_none("max by (outcome) (feature_stream_different_users)", "outcome"),
