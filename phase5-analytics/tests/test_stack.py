@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:29092")
@@ -54,6 +54,22 @@ def send(topic: str, partition: int, count: int) -> None:
     assert producer.flush(30) == 0
 
 
+def commit(group: str, offsets: list[TopicPartition]) -> None:
+    consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": group})
+
+    def committed() -> bool:
+        try:
+            consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # A broker that has had no group yet makes the topic of their offsets first.
+            assert error.args[0].retriable() or error.args[0].code() == KafkaError.NOT_COORDINATOR, error
+            return False
+        return True
+
+    wait_until(committed, f"{group} has committed", 30)
+    consumer.close()
+
+
 @pytest.fixture
 def admin() -> AdminClient:
     return AdminClient({"bootstrap.servers": KAFKA})
@@ -71,9 +87,7 @@ def test_exporter_sees_topics_and_groups(topic: str) -> None:
     send(topic, 0, 30)
     send(topic, 1, 12)
     group = f"group-{topic}"
-    consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": group})
-    consumer.commit(offsets=[TopicPartition(topic, 0, 10), TopicPartition(topic, 1, 12)], asynchronous=False)
-    consumer.close()
+    commit(group, [TopicPartition(topic, 0, 10), TopicPartition(topic, 1, 12)])
 
     def seen() -> str | None:
         text = httpx2.get(f"{EXPORTER}/metrics").raise_for_status().text
