@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, start_http_server
 from exporter.cluster import look
 from exporter.collector import KafkaCollector
 from exporter.log import set_up_logging
-from exporter.settings import SettingsError, load_settings
+from exporter.settings import Settings, SettingsError, load_settings
 
 log = logging.getLogger("exporter")
 
@@ -23,7 +23,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        settings = load_settings()
+        settings = load_settings(Settings)
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,5 @@
 """The settings of the exporter, read from the environment and checked at the start."""
 
-from typing import Any
-
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 
@@ -21,14 +19,14 @@ class Settings(BaseSettings):
     kafka_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings[S: BaseSettings](kind: type[S]) -> S:
     """Read and check the environment.
 
     Raises:
         SettingsError: one line for each wrong setting: its name, its value, what it must be.
     """
     try:
-        return Settings(**overrides)
+        return kind()
     except ValidationError as error:
         lines = [f"{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env" for e in error.errors()]
         raise SettingsError("\n".join(lines)) from None

@@ -9,7 +9,7 @@ from exporter.cluster import Cluster, Group, Partition
 from exporter.collector import KafkaCollector
 from exporter.log import JsonFormatter
 from exporter.metrics import families, lag
-from exporter.settings import SettingsError, load_settings
+from exporter.settings import Settings, SettingsError, load_settings
 from prometheus_client import CollectorRegistry
 
 CLUSTER = Cluster(
@@ -111,4 +111,4 @@ def test_registering_asks_nobody() -> None:
 def test_a_wrong_setting_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRICS_PORT", "many")
     with pytest.raises(SettingsError, match=r"METRICS_PORT=many: .*correct it in \.env"):
-        load_settings()
+        load_settings(Settings)

@@ -5,6 +5,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from dashboards.panels import dashboard, lines, number, or_none
 
 ERRORS = "api:fraud_request_errors:ratio_rate5m"
+DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
 HITS = "api:fraud_redis_cache_hits:ratio_rate5m"
 
 
@@ -23,7 +24,7 @@ def build() -> Dashboard:
         "ml-monitoring",
         "The model at work: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
     )
-    for section in (_now, _scores, _speed, _features, _after):
+    for section in (_now, _scores, _speed, _features, _drift, _after):
         section(board)
     return board
 
@@ -260,6 +261,35 @@ def _features(board: Dashboard) -> None:
                 "different: {{outcome}}": or_none("max by (outcome) (feature_stream_different_users)", "outcome"),
             },
             width=12,
+        )
+    )
+
+
+def _drift(board: Dashboard) -> None:
+    board.with_row(Row("Drift"))
+    board.with_panel(
+        lines(
+            "Drift of the score",
+            "Population stability index, the last hour's scores against the model's holdout: 0.1 is little, 0.25 much.",
+            {"score": "fraud_score_drift_psi"},
+            "none",
+            DRIFT,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Drift of the features",
+            "The same of the ten features that have moved most.",
+            {"{{feature}}": "topk(10, fraud_feature_drift_psi)"},
+            "none",
+            DRIFT,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Compared payments",
+            "How many payments were compared; with fewer than 500 nothing is said.",
+            {"payments": "fraud_drift_rows"},
         )
     )
 
