@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
-PHASE4 := $(PHASE3) mlflow redis fraud-api scorer
+PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus
 
 ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
@@ -88,7 +88,7 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback predict-test redis-features
+.PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training.train
 ml-models: ## All model versions: stage, metrics, age
@@ -97,5 +97,7 @@ ml-rollback: ## Back to the model that was Production before
 	docker compose run --rm --no-deps training python3 -m training.models rollback
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
-redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind
+redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
 	docker compose exec fraud-api python3 -m serving.redis_features $(addprefix --user ,$(USER_ID))
+feature-quality: ## [MINUTES=15] [LABEL_MINUTES=60]: what the stream's features are worth on live payments, by scenario
+	@infra/scripts/feature_quality.sh --minutes $(or $(MINUTES),15) --label-minutes $(or $(LABEL_MINUTES),60)

@@ -2,15 +2,24 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 
 import httpx2
 import pytest
+import redis
+from confluent_kafka import Consumer, TopicPartition
 from docker.models.containers import Container
-from kafka_tools import committed, read_topic, registered
+from features import DAY_MS
+from kafka_tools import KAFKA, committed, read_topic, registered
+from serving import event_store
+from serving.event_store import USER_EVENTS, USER_VERDICTS
+from serving.feature_rebuild import read_payments, read_verdicts
+from serving.gold import GoldSettings, gold
 from serving.wire import SerializationError, decode
-from stack import API_URL, MLFLOW_URL, PAYMENT, ready, select, service, wait_until
+from stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
 
-RAW, SCORED, DEAD_LETTERS = "transactions.raw", "transactions.scored", "transactions.dlq"
+RAW, LABELS, SCORED = "transactions.raw", "transactions.labels", "transactions.scored"
+DEAD_LETTERS = "transactions.dlq"
 
 
 def scored_by_now() -> int:
@@ -46,10 +55,10 @@ def test_live_payments_are_scored_with_the_features_of_their_users() -> None:
     wait_until(lambda: scored_by_now() > before + 2000, "2,000 more scored payments")
     newest = "select feature_source from predictions order by predicted_at desc limit 2000"
     counts = dict(select(f"select feature_source, count(*) from ({newest}) as newest group by 1"))
-    assert counts.get("batch", 0) > 0.95 * sum(counts.values()), counts
+    assert counts.get("stream", 0) > 0.95 * sum(counts.values()), counts
 
 
-@pytest.mark.parametrize("victim", ["scorer", "fraud-api", "redis", "postgres", "mlflow"])
+@pytest.mark.parametrize("victim", ["scorer", "feature-stream", "fraud-api", "redis", "postgres", "mlflow"])
 def test_kill_9(victim: str) -> None:
     kill_main_process(service(victim))
     wait_until(scored_by_now, "Postgres answers")
@@ -95,6 +104,59 @@ def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
     assert scored <= written
     assert select("select count(*) - count(distinct prediction_id) from predictions") == [(0,)]
     print(f"| scorer | live {len(live):,} | scored {len(scored):,} | dead letters {len(refused):,} | missing 0 |")
+
+
+def test_the_stream_keeps_what_bronze_has() -> None:
+    """Every user's payments of 30 days and all verdicts, after all the kills; nothing is produced any more."""
+    store = redis_client()
+    with gold(GoldSettings()) as trino:
+        # Bronze has no refused messages, so its last good one may come before the topic's end.
+        wait_until(lambda: bronze_lag() == 0, "Bronze has caught up", 300)
+        wait_until(lambda: stream_lag(store) == 0, "the stream has caught up", 300)
+        payments: dict[tuple[str, int], bytes] = {}
+        horizon = event_store.clock(store) - 30 * DAY_MS
+        for payment in read_payments(trino, "bronze"):
+            if payment.event_time >= horizon:
+                payments.setdefault((payment.user_id, payment.key), payment.pack())
+        verdicts = {(verdict.user_id, verdict.pack()) for verdict in read_verdicts(trino, "bronze")}
+    kept = {}
+    for user, members in members_of(USER_EVENTS):
+        events = event_store.unpack_user(members, [])
+        kept |= {(user, member): at for member, at in zip(members, events.event_time.tolist(), strict=True)}
+    recent = {place for place, at in kept.items() if at >= horizon}
+    assert recent == {(user, member) for (user, _), member in payments.items()}
+    judged = {(user, member) for user, members in members_of(USER_VERDICTS) for member in members}
+    assert judged == verdicts
+    print(f"| stream | payments of 30 days {len(recent):,} | verdicts {len(judged):,} | different from Bronze 0 |")
+
+
+def members_of(kind: str) -> Iterator[tuple[str, list[bytes]]]:
+    """Each user's members of a kind of sorted set."""
+    store = redis_client()
+    for key in store.scan_iter(match=kind.format("*"), count=1000):
+        yield key.decode().partition(":")[2], store.zrange(key, 0, -1)
+
+
+def ends(topic: str) -> dict[int, int]:
+    """The offset after the last message of each partition."""
+    consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": "test-reader"})
+    found = {
+        partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+        for partition in range(10)
+    }
+    consumer.close()
+    return found
+
+
+def stream_lag(store: redis.Redis) -> int:
+    """How many messages Redis lacks."""
+    known = event_store.positions(store)
+    return sum(end - known.get((topic, at), 0) for topic in (RAW, LABELS) for at, end in ends(topic).items())
+
+
+def bronze_lag() -> int:
+    """How many messages Bronze has not read."""
+    return sum(sum(ends(topic).values()) - sum(committed("bronze-writer", topic).values()) for topic in (RAW, LABELS))
 
 
 def test_predictions_can_be_joined_in_trino() -> None:

@@ -20,6 +20,7 @@ row trino Trino "http://localhost:$(env_value TRINO_PORT)" "any user, no passwor
 row airflow-api-server Airflow "http://localhost:$(env_value AIRFLOW_PORT)" "$(env_value AIRFLOW_ADMIN_USER) / AIRFLOW_ADMIN_PASSWORD in .env"
 row mlflow MLflow "http://localhost:$(env_value MLFLOW_PORT)"
 row fraud-api "Fraud API" "http://localhost:$(env_value API_PORT)/docs" "$([[ -z "$(env_value API_KEY)" ]] || echo "X-API-Key: API_KEY in .env")"
+row feature-stream "Feature stream" "http://localhost:$(env_value FEATURE_STREAM_METRICS_PORT)/metrics"
 row scorer "Scorer metrics" "http://localhost:$(env_value SCORER_METRICS_PORT)/metrics"
 row prometheus Prometheus "http://localhost:$(env_value PROMETHEUS_PORT)"
 row alertmanager Alertmanager "http://localhost:$(env_value ALERTMANAGER_PORT)"

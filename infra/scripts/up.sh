@@ -31,10 +31,14 @@ start() {
     die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
   }
 }
-# The scorer starts last: the history needs no scores.
-first=()
+# These start last: the history needs no scores, and the features of its end come from Bronze faster than from Kafka.
+# Prometheus too: that they are not there yet is no alert.
+first=() last=()
 for service in "${services[@]}"; do
-  [[ "$service" == scorer ]] || first+=("$service")
+  case "$service" in
+  scorer | feature-stream | prometheus | grafana) last+=("$service") ;;
+  *) first+=("$service") ;;
+  esac
 done
 start "${first[@]}"
 if [[ " ${services[*]} " == *" producer "* ]]; then
@@ -47,7 +51,5 @@ fi
 if [[ " ${services[*]} " == *" fraud-api "* ]]; then
   infra/scripts/first_model.sh
 fi
-if [[ " ${services[*]} " == *" scorer "* ]]; then
-  start scorer
-fi
+((${#last[@]} == 0)) || start "${last[@]}"
 infra/scripts/addresses.sh

@@ -67,4 +67,10 @@ with DAG(
             bash_command="phase-4-is-up || exit 99; push-features",
             execution_timeout=timedelta(minutes=10),
         ),
+        # What the stream keeps, beside what was pushed just now; skipped where no stream has run yet.
+        BashOperator(
+            task_id="reconcile_stream_features",
+            bash_command="reconcile-features",
+            execution_timeout=timedelta(minutes=5),
+        ),
     )

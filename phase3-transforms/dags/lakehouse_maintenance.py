@@ -3,7 +3,7 @@
 Spark removes the old files of its own checkpoints itself.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, chain, task
@@ -43,7 +43,7 @@ with DAG(
     dag_id="lakehouse_maintenance",
     description="Compact, vacuum and clear up, every night",
     schedule="30 2 * * *",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    # No start_date: the first run comes when its time does, not at once for the one that a fresh stack has missed.
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},

@@ -4,7 +4,7 @@ Upstream is fraud_pipeline, which fills mart_training_examples; downstream is th
 Production model by itself. A model that is refused is a run that succeeded: the log and MLflow say why.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference
@@ -18,7 +18,7 @@ with DAG(
     dag_id="model_training",
     description="Train, compare with Production, promote under the rules, every week",
     schedule="0 4 * * 0",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    # No start_date: the first run comes when its time does, not at once for the one that a fresh stack has missed.
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=4),

@@ -68,10 +68,7 @@ def training_example(
     """The whole example of one payment."""
     now = payment["event_time"]
     own = payments[payments["user_id"] == payment["user_id"]]
-    before = own[
-        (own["event_time"] < now) | ((own["event_time"] == now) & (own["transaction_id"] < payment["transaction_id"]))
-    ]
-    features = user_features(before, now)
+    features = user_features(own[own["event_time"] < now], now)
     features |= merchant_features(payments, labels, payment["merchant_id"], now.floor("D"))
     features["confirmed_frauds"] = (frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
 

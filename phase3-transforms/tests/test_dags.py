@@ -36,6 +36,7 @@ def test_the_pipeline_is_one_chain(dags: DagBag) -> None:
         "dbt_marts",
         "dbt_test",
         "push_features_to_redis",
+        "reconcile_stream_features",
     ]
 
 
@@ -74,6 +75,8 @@ def test_runs_are_scheduled_and_never_overlap(dags: DagBag, dag_id: str, cron: s
     assert dag.schedule == cron
     assert dag.max_active_runs == 1
     assert not dag.catchup
+    # Gold is wanted at once, the other two when their time comes.
+    assert (dag.start_date is not None) == (dag_id == "fraud_pipeline")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 from conftest import run_pipeline
+from features import USER_FEATURES, UserFeatures, milliseconds
 from lake import dbt, delta_table, rows
 from oracle import assert_same, current_features, merchant_features, training_example
+from serving.event_store import PaymentEvent, Verdict, unpack_user
 from world import DAY, START, Batch, Bronze, bronze_rows
 
 GOLD = {
@@ -55,6 +57,39 @@ def test_training_examples_equal_the_oracle(bronze: Bronze, merchants: pd.DataFr
     for _, payment in settled.sample(1000, random_state=3).iterrows():
         expected = training_example(payment, silver, bronze.labels, merchants)
         assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
+
+
+def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronze) -> None:
+    """The packed events of a user, at the instant of a payment: the numbers of the SQL."""
+    silver, labels = bronze.silver(), bronze.labels
+    examples = gold("mart_training_examples").set_index("transaction_id")
+    settled = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
+    events: dict[str, list[bytes]] = {}
+    for user, own in silver.groupby("user_id"):
+        events[user] = sorted(
+            PaymentEvent(
+                row.transaction_id,
+                row.user_id,
+                row.merchant_id,
+                milliseconds(row.event_time.to_pydatetime()),
+                round(row.amount * 100),
+                row.country,
+                row.device_id,
+                row.is_international,
+            ).pack()
+            for row in own.itertuples()
+        )
+    verdicts: dict[str, list[bytes]] = {}
+    for row in labels.itertuples():
+        event_time, reported_at = (milliseconds(at.to_pydatetime()) for at in (row.event_time, row.reported_at))
+        verdict = Verdict(row.transaction_id, row.user_id, event_time, reported_at, row.is_fraud)
+        verdicts.setdefault(row.user_id, []).append(verdict.pack())
+    for row in settled.sample(1000, random_state=4).itertuples():
+        user = UserFeatures.from_events(
+            unpack_user(events[row.user_id], verdicts.get(row.user_id, [])), row.event_time.to_pydatetime()
+        )
+        expected = {name: getattr(user, name) for name in USER_FEATURES}
+        assert_same(examples.loc[row.transaction_id].to_dict(), expected, row.transaction_id)
 
 
 def test_examples_that_late_data_touched_equal_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:

@@ -71,7 +71,7 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
     merchant = rng.zipf(1.4, PAYMENTS) % MERCHANTS
     return pd.DataFrame(
         {
-            # Not in the order of time, so that ties are decided by the id and by nothing else.
+            # Not in the order of time, so that no id tells when it was.
             "transaction_id": [f"t{i:06d}" for i in rng.permutation(PAYMENTS)],
             "user_id": [f"u{i}" for i in user],
             # Cents; the last merchants are not in the seed.

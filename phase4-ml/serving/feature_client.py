@@ -1,22 +1,26 @@
-"""The features that Redis has: one MGET for a request, within a deadline, behind a circuit breaker.
+"""What Redis has for payments: one round trip for a request, within a deadline, behind a circuit breaker.
 
-Upstream are the snapshots of the feature writer; downstream is the predictor, which takes the defaults for whatever is
-missing here. While the breaker is open no request waits for Redis at all: a background task asks it until it answers.
+Upstream are the feature stream and the snapshots of the feature writer; downstream is the predictor, which chooses, and
+takes the defaults for whatever is missing. While the breaker is open no request waits for Redis at all: a background
+task asks it until it answers.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pybreaker
+from features import MERCHANT_KEY, USER_KEY
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from serving import metrics
+from serving.event_store import CLOCK_KEY, MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, merchant_number
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,7 +33,21 @@ LAST_LOOK_SECONDS = 0.001
 # A batch may take longer by this much for each key.
 SECONDS_PER_KEY = 0.0001
 
-Snapshots = list[bytes | None]
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What Redis has of a payment's user and merchant; nothing where it did not answer."""
+
+    user: bytes | None = None
+    merchant: bytes | None = None
+    events: Sequence[bytes] = ()
+    verdicts: Sequence[bytes] = ()
+    days: Mapping[bytes, bytes] = field(default_factory=dict)
+    # Up to which event time in milliseconds the stream has everything.
+    clock: int | None = None
+
+
+NOTHING = Found()
 
 
 class _Announcer(pybreaker.CircuitBreakerListener):
@@ -45,7 +63,7 @@ class _Announcer(pybreaker.CircuitBreakerListener):
 
 
 class FeatureClient:
-    """Snapshots by key."""
+    """What Redis has by user and merchant."""
 
     def __init__(self, settings: Settings) -> None:
         self._deadline = settings.redis_deadline_ms / 1000
@@ -75,14 +93,14 @@ class FeatureClient:
         """Whether requests ask Redis."""
         return self._breaker.current_state == pybreaker.STATE_CLOSED
 
-    async def snapshots(self, keys: Sequence[str]) -> Snapshots:
-        """The value of each key; None for all where Redis does not answer in time."""
+    async def look_up(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
+        """What there is for each user and merchant; nothing for all where Redis does not answer in time."""
         if self.answers:
             try:
-                return await self._ask(keys)
+                return await self._ask(pairs)
             except (RedisError, OSError):
                 metrics.ERRORS.labels("redis").inc()
-        return [None] * len(keys)
+        return [NOTHING] * len(pairs)
 
     async def watch(self) -> None:
         """Ask Redis as long as the breaker is open: only a trial that succeeds lets requests through again."""
@@ -93,7 +111,7 @@ class FeatureClient:
             try:
                 # Connections from before the failure may be dead.
                 await self._pool.disconnect(inuse_connections=False)
-                await self._ask(["ping"])
+                await self._ask([("ping", "ping")])
             except (RedisError, OSError, pybreaker.CircuitBreakerError):
                 pass
 
@@ -102,10 +120,35 @@ class FeatureClient:
         await self._redis.aclose()
         await self._pool.disconnect()
 
-    async def _ask(self, keys: Sequence[str]) -> Snapshots:
+    async def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
+        users = list(dict.fromkeys(user for user, _ in pairs))
+        merchants = list(dict.fromkeys(merchant for _, merchant in pairs))
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.mget(CLOCK_KEY, *map(USER_KEY.format, users), *map(MERCHANT_KEY.format, merchants))
+        for user in users:
+            pipeline.zrange(USER_EVENTS.format(user), 0, -1)
+            pipeline.zrange(USER_VERDICTS.format(user), 0, -1)
+        for merchant in merchants:
+            pipeline.hgetall(MERCHANT_DAYS.format(merchant_number(merchant)))
         with self._breaker.calling():
-            async with _deadline(self._deadline + SECONDS_PER_KEY * len(keys)):
-                return await self._redis.mget(keys)
+            async with _deadline(self._deadline + SECONDS_PER_KEY * len(pipeline)):
+                first, *streamed = await pipeline.execute(raise_on_error=False)
+                if isinstance(first, Exception):
+                    raise first
+        # A key of another type is as good as none.
+        streamed = [() if isinstance(answer, Exception) else answer for answer in streamed]
+        clock, *snapshots = first
+        of_users = dict(
+            zip(users, zip(snapshots[: len(users)], streamed[::2], streamed[1::2], strict=False), strict=True)
+        )
+        of_merchants = dict(
+            zip(merchants, zip(snapshots[len(users) :], streamed[2 * len(users) :], strict=True), strict=True)
+        )
+        newest = int(clock) if clock and clock.isdigit() else None
+        return [
+            Found(of_users[user][0], of_merchants[merchant][0], *of_users[user][1:], of_merchants[merchant][1], newest)
+            for user, merchant in pairs
+        ]
 
 
 @asynccontextmanager

@@ -11,19 +11,17 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 import redis
-import requests
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from pydantic import Field, ValidationError
 from redis.exceptions import LockError
-from trino.dbapi import Cursor, connect
-from trino.exceptions import TrinoConnectionError, TrinoQueryError
+from trino.dbapi import Cursor
 
+from serving.gold import GoldSettings, gold
 from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
 
 Features = type[UserFeatures] | type[MerchantFeatures]
@@ -35,12 +33,9 @@ LOCK_SECONDS = 180.0
 SECONDS_BETWEEN_LINES = 5.0
 
 
-class WriterSettings(RedisSettings):
+class WriterSettings(RedisSettings, GoldSettings):
     """One typed value for each setting; the environment variable has the field's name in capitals."""
 
-    trino_host: str = "trino"
-    trino_port: int = Field(default=8080, ge=1, le=65535)
-    gold_schema: str = Field(default="gold", pattern=r"^[a-z0-9_]+$")
     push_batch: int = Field(default=1000, ge=1, le=100_000)
 
 
@@ -64,37 +59,6 @@ class Pushed:
 
     count: int = 0
     as_of: datetime | None = None
-
-
-@contextmanager
-def gold(settings: WriterSettings) -> Iterator[Cursor]:
-    """A cursor on Gold.
-
-    Raises:
-        FeatureError: Trino does not answer, or the tables are not there.
-    """
-    place = f"{settings.trino_host}:{settings.trino_port}"
-    connection = connect(
-        host=settings.trino_host,
-        port=settings.trino_port,
-        user="feature_writer",
-        catalog="delta",
-        schema=settings.gold_schema,
-    )
-    try:
-        yield connection.cursor()
-    except (TrinoConnectionError, requests.ConnectionError, requests.Timeout) as error:
-        raise FeatureError(f"Trino does not answer at {place}: is it up? docker compose ps trino") from error
-    except TrinoQueryError as error:
-        if error.error_name in ("TABLE_NOT_FOUND", "SCHEMA_NOT_FOUND"):
-            raise FeatureError(f"Gold has no features yet ({error.message}): build it with make dbt-run") from error
-        if error.error_name == "COLUMN_NOT_FOUND":
-            raise FeatureError(
-                f"Gold is older than this program ({error.message}): build it anew with make dbt-run"
-            ) from error
-        raise FeatureError(f"Trino at {place}: {error.message}; look at: docker compose logs trino") from error
-    finally:
-        connection.close()
 
 
 def read_rows(trino: Cursor, kind: Snapshots, batch: int) -> Iterator[list[dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """From a payment to its answer: features, score, tier, and the line for the audit table, kept before the answer.
 
-The hot path: one MGET, one vector, one call of the model, one write to a file.
+The hot path: one question to Redis, one vector, one call of the model, one write to a file.
 """
 
 import asyncio
@@ -9,17 +9,18 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import orjson
-from features import FEATURES, MERCHANT_KEY, USER_KEY, MerchantFeatures, Payment, UserFeatures
+from features import EPOCH, FEATURES, MerchantFeatures, Payment, UserFeatures, milliseconds
 from numpy.typing import NDArray
 
 from serving import metrics
-from serving.feature_client import FeatureClient
+from serving.event_store import unpack_merchant, unpack_user
+from serving.feature_client import FeatureClient, Found
 from serving.model_store import Model, ModelStore
 from serving.prediction_log import PredictionLog
 from serving.rules import Rules
@@ -56,16 +57,14 @@ class Predictor:
     async def predict(self, request: PaymentRequest, explain: bool) -> bytes:
         """The answer to one payment, as JSON."""
         started = time.perf_counter()
-        user, merchant = await self._features.snapshots(
-            (USER_KEY.format(request.user_id), MERCHANT_KEY.format(request.merchant_id))
-        )
-        looked = look(request, user, merchant, datetime.now(UTC))
+        (found,) = await self._features.look_up([(request.user_id, request.merchant_id)])
+        looked = look(request, found, datetime.now(UTC))
         model = self._models.model
         matrix = looked.vector.reshape(1, -1)
         (score,) = model.probabilities(matrix)
-        found = reasons(model, looked.vector, score) if explain else []
+        moved = reasons(model, looked.vector, score) if explain else []
         elapsed = time.perf_counter() - started
-        answer, line = answer_and_line(request, looked, model, score, found, elapsed)
+        answer, line = answer_and_line(request, looked, model, score, moved, elapsed)
         self._log.append(line, 1)
         metrics.LATENCY.observe(elapsed)
         return orjson.dumps(answer)
@@ -74,24 +73,21 @@ class Predictor:
         """The answers to several payments, with one question to Redis and one to the model."""
         started = time.perf_counter()
         now = datetime.now(UTC)
-        users = [USER_KEY.format(request.user_id) for request in requests]
-        merchants = [MERCHANT_KEY.format(request.merchant_id) for request in requests]
-        keys = list(dict.fromkeys((*users, *merchants)))
-        snapshots = dict(zip(keys, await self._features.snapshots(keys), strict=True))
+        found = await self._features.look_up([(request.user_id, request.merchant_id) for request in requests])
         looked: list[Looked] = []
-        for position, (request, user, merchant) in enumerate(zip(requests, users, merchants, strict=True), start=1):
-            looked.append(look(request, snapshots[user], snapshots[merchant], now))
+        for position, (request, each) in enumerate(zip(requests, found, strict=True), start=1):
+            looked.append(look(request, each, now))
             await _others_turn(position)
         model = self._models.model
-        matrix = np.stack([each.vector for each in looked])
+        matrix = np.stack([known.vector for known in looked])
         if len(looked) > CHUNK:
             scores = await asyncio.to_thread(model.probabilities, matrix)
         else:
             scores = model.probabilities(matrix)
         elapsed = time.perf_counter() - started
         answers, lines = [], []
-        for position, (request, each, score) in enumerate(zip(requests, looked, scores, strict=True), start=1):
-            answer, line = answer_and_line(request, each, model, score, [], elapsed)
+        for position, (request, known, score) in enumerate(zip(requests, looked, scores, strict=True), start=1):
+            answer, line = answer_and_line(request, known, model, score, [], elapsed)
             answers.append(answer)
             lines.append(line)
             await _others_turn(position)
@@ -100,22 +96,56 @@ class Predictor:
         return orjson.dumps({"predictions": answers})
 
 
-def look(request: PaymentRequest, user: bytes | None, merchant: bytes | None, now: datetime) -> Looked:
-    """The payment's features, from the snapshots or from the defaults for what is not there or can't be read."""
+def look(request: PaymentRequest, found: Found, now: datetime) -> Looked:
+    """The payment's features: from the stream, else from the batch snapshots, else the defaults."""
     payment = Payment(request.amount, request.is_international, request.event_time or now, request.device_type)
     try:
-        known_user = UserFeatures.from_json(user) if user else UNKNOWN_USER
-        known_merchant = MerchantFeatures.from_json(merchant) if merchant else UNKNOWN_MERCHANT
-        vector = known_user.to_array(payment, known_merchant)
-        age = (payment.event_time - known_user.as_of).total_seconds() if known_user.as_of else None
+        as_of = request.event_time or _next_moment(found.clock) or now
+        user, source = choose_user(found, as_of)
+        vector = user.to_array(payment, choose_merchant(found, as_of))
     except Exception as error:
         # Whatever stands in Redis under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
         _tell(f"{type(error).__name__}: {error}")
-        user, age = None, None
+        user, source = UNKNOWN_USER, "default"
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
-    (metrics.CACHE_HITS if user else metrics.CACHE_MISSES).inc()
-    return Looked(payment.event_time, vector, "batch" if user else "default", age)
+    age = None
+    if source == "stream" and found.clock is not None:
+        # What the payment's features lack: nothing where the stream has seen later payments already.
+        age = max(0, milliseconds(request.event_time) - found.clock) / 1000 if request.event_time else 0.0
+    elif user.as_of:
+        age = (payment.event_time - user.as_of).total_seconds()
+    (metrics.CACHE_MISSES if source == "default" else metrics.CACHE_HITS).inc()
+    return Looked(payment.event_time, vector, source, age)
+
+
+def choose_user(found: Found, as_of: datetime) -> tuple[UserFeatures, str]:
+    """What is known of the user just before a moment, and from where: stream, batch or default."""
+    snapshot = UserFeatures.from_json(found.user) if found.user else None
+    if (found.events or found.verdicts) and _is_newer(found.clock, snapshot):
+        return UserFeatures.from_events(unpack_user(found.events, found.verdicts), as_of), "stream"
+    return (snapshot, "batch") if snapshot else (UNKNOWN_USER, "default")
+
+
+def choose_merchant(found: Found, as_of: datetime) -> MerchantFeatures:
+    """What is known of the merchant at the start of the day, by the same rule; its category is in the snapshot only."""
+    snapshot = MerchantFeatures.from_json(found.merchant) if found.merchant else UNKNOWN_MERCHANT
+    if found.days and _is_newer(found.clock, snapshot):
+        payments, frauds = unpack_merchant(found.days)
+        return MerchantFeatures.from_days(payments, frauds, as_of, snapshot)
+    return snapshot
+
+
+def _is_newer(clock: int | None, snapshot: UserFeatures | MerchantFeatures | None) -> bool:
+    """Whether the stream is: one that stands still is behind the snapshot at some time, and then that is better."""
+    if clock is None:
+        return False
+    return snapshot is None or snapshot.as_of is None or milliseconds(snapshot.as_of) <= clock
+
+
+def _next_moment(clock: int | None) -> datetime | None:
+    """A payment that does not tell its time is taken for the stream's next one."""
+    return None if clock is None else EPOCH + timedelta(milliseconds=clock + 1)
 
 
 @lru_cache(maxsize=100)

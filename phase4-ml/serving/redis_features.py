@@ -1,4 +1,4 @@
-"""What the online store holds: keys of each kind, memory, and one decoded snapshot of each kind with its age.
+"""What the online store holds: keys of each kind, memory, and what stream and snapshots say of one user and merchant.
 
 python -m serving.redis_features --user U1234
 """
@@ -10,8 +10,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import redis
-from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
+from features import EPOCH, MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 
+from serving import event_store
+from serving.event_store import MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, unpack_user
 from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
 
 KINDS: dict[str, type[UserFeatures] | type[MerchantFeatures]] = {
@@ -50,6 +52,23 @@ def describe(store: redis.Redis, key: str, features: type[UserFeatures] | type[M
     return "\n".join(lines)
 
 
+def describe_stream(store: redis.Redis, user: str, newest: int) -> str:
+    """What the stream has of a user, and the features that the next payment would get."""
+    key = USER_EVENTS.format(user)
+    pipeline = store.pipeline(transaction=False)
+    pipeline.zrange(key, 0, -1)
+    pipeline.zrange(USER_VERDICTS.format(user), 0, -1)
+    pipeline.memory_usage(key)
+    members, reports, size = pipeline.execute()
+    if not members and not reports:
+        return f"{key}: not there; a prediction uses the snapshot"
+    events = unpack_user(members, reports)
+    features = UserFeatures.from_events(events, EPOCH + timedelta(milliseconds=newest + 1))
+    lines = [f"{key}: {len(members)} payments, {len(reports)} verdicts, {size or 0:,} bytes; for the next payment:"]
+    lines += [f"  {name:<28} {_plain(value)}" for name, value in asdict(features).items() if name != "as_of"]
+    return "\n".join(lines)
+
+
 def _span(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
@@ -69,12 +88,18 @@ def show(settings: RedisSettings, user: str | None) -> None:
     with snapshot_store(settings) as store:
         counts, examples = count_keys(store)
         memory = store.info("memory")
-        for kind in sorted({*counts, *KINDS}):
+        for kind in sorted({*counts, *KINDS, USER_EVENTS, USER_VERDICTS, MERCHANT_DAYS}):
             print(f"{kind:<28} {counts.get(kind, 0):>10,} keys")
+        newest = event_store.clock(store)
+        if newest:
+            told = (EPOCH + timedelta(milliseconds=newest)).isoformat(timespec="milliseconds")
+            print(f"stream: complete up to {told} of event time")
         limit = memory["maxmemory_human"] if memory["maxmemory"] else "no limit"
         print(f"memory: {memory['used_memory_human']} of {limit}; evicted: {store.info('stats')['evicted_keys']:,}")
         if user:
-            examples[USER_KEY] = USER_KEY.format(user)
+            examples |= {USER_KEY: USER_KEY.format(user), USER_EVENTS: USER_EVENTS.format(user)}
+        if USER_EVENTS in examples:
+            print(f"\n{describe_stream(store, examples[USER_EVENTS].partition(':')[2], newest)}")
         for kind, features in KINDS.items():
             if kind in examples:
                 print(f"\n{describe(store, examples[kind], features)}")
@@ -85,7 +110,7 @@ def show(settings: RedisSettings, user: str | None) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m serving.redis_features", description=__doc__.splitlines()[0])
-    parser.add_argument("--user", metavar="USER_ID", help="show this user's snapshot")
+    parser.add_argument("--user", metavar="USER_ID", help="show this user's features")
     arguments = parser.parse_args()
     try:
         show(RedisSettings(), arguments.user)

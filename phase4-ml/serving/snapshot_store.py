@@ -23,6 +23,19 @@ class RedisSettings(BaseSettings):
     redis_password: str = ""
 
 
+def connect(settings: RedisSettings, retries: int) -> redis.Redis:
+    """A client that tries a command that fails so many times again."""
+    return redis.Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password or None,
+        socket_timeout=30,
+        socket_connect_timeout=5,
+        retry=Retry(ExponentialBackoff(cap=2, base=0.1), retries),
+        retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError] if retries else [],
+    )
+
+
 @contextmanager
 def snapshot_store(settings: RedisSettings) -> Iterator[redis.Redis]:
     """A connection to Redis.
@@ -31,15 +44,7 @@ def snapshot_store(settings: RedisSettings) -> Iterator[redis.Redis]:
         FeatureError: it does not answer, or not to this password.
     """
     place = f"{settings.redis_host}:{settings.redis_port}"
-    client = redis.Redis(
-        host=settings.redis_host,
-        port=settings.redis_port,
-        password=settings.redis_password or None,
-        socket_timeout=30,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=2, base=0.1), 3),
-        retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
-    )
+    client = connect(settings, retries=3)
     try:
         client.ping()
         yield client

@@ -18,7 +18,7 @@ from typing import Any, cast
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from fastavro.types import Schema
-from serving.scorer.registry import Registry
+from serving.registry import Registry
 from serving.wire import decode, encode
 from stack import API_URL
 

@@ -1,14 +1,28 @@
 import json
 import math
+import re
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from features import FEATURES, USER_KEY
-from stack import API_URL, PAYMENT, metric, own_api, redis_client, select, wait_until
+from features import FEATURES, USER_KEY, milliseconds
+from serving import event_store
+from serving.event_store import (
+    CLOCK_KEY,
+    MERCHANT_DAYS,
+    USER_EVENTS,
+    USER_VERDICTS,
+    PaymentEvent,
+    Verdict,
+    merchant_number,
+)
+from stack import API_URL, AS_OF, PAYMENT, known_user, metric, own_api, redis_client, select, wait_until
 
 KNOWN = PAYMENT | {"user_id": "known-1", "merchant_id": "known-1", "event_time": "2024-11-29T14:30:00Z"}
 
@@ -195,6 +209,57 @@ def test_unreadable_snapshots_are_as_none(api: httpx2.Client) -> None:
     assert metric("fraud_errors_total") - before >= len(texts)
 
 
+@pytest.fixture
+def streamed() -> Iterator[None]:
+    """A user and a merchant that the stream knows: three payments of yesterday and one just before 14:00."""
+    at = [AS_OF - timedelta(hours=25), *(AS_OF - timedelta(days=1, seconds=number) for number in (1, 2)), AS_OF]
+    payments = [
+        PaymentEvent(f"s{number}", "streamed", "streamed", milliseconds(moment), 1000 * (number + 1), "DE", "d1", False)
+        for number, moment in enumerate(at)
+    ]
+    verdict = Verdict("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
+    event_store.apply(redis_client(), payments, [verdict], {}, cap=100)
+    yield
+    redis_client().delete(
+        *(key.format("streamed") for key in (USER_EVENTS, USER_VERDICTS, USER_KEY)),
+        MERCHANT_DAYS.format(merchant_number("streamed")),
+        CLOCK_KEY,
+    )
+
+
+@pytest.mark.usefixtures("streamed")
+def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> None:
+    late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
+    answer = post(api, late)
+    assert (answer["feature_source"], answer["feature_age_seconds"]) == ("stream", 30.0)
+    query = "select features from predictions where prediction_id = %s"
+    ((features,),) = wait_until(lambda: select(query, answer["prediction_id"]), "the row", 30)
+    assert features["transactions_1d"] == 1 and features["transactions_7d"] == 4
+    assert features["amount_sum_7d"] == 100 and features["seconds_since_last"] == 30
+    assert features["confirmed_frauds"] == 1
+    assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)
+
+    # Without a time it is the stream's next payment.
+    assert post(api, {name: value for name, value in late.items() if name != "event_time"})["feature_age_seconds"] == 0
+
+    snapshot = replace(known_user(), as_of=AS_OF + timedelta(milliseconds=1))
+    redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
+    assert post(api, late)["feature_source"] == "batch"
+    redis_client().set(USER_KEY.format("streamed"), replace(snapshot, as_of=AS_OF).to_json(), ex=60)
+    assert post(api, late)["feature_source"] == "stream"
+
+
+@pytest.mark.usefixtures("streamed")
+def test_an_unreadable_stream_is_as_none(api: httpx2.Client) -> None:
+    payment = KNOWN | {"user_id": "streamed", "merchant_id": "streamed"}
+    redis_client().zadd(USER_EVENTS.format("streamed"), {b"too short": 0})
+    assert post(api, payment)["feature_source"] == "default"
+    redis_client().delete(USER_EVENTS.format("streamed"), USER_VERDICTS.format("streamed"))
+    redis_client().set(USER_EVENTS.format("streamed"), "no sorted set", ex=60)
+    assert post(api, payment)["feature_source"] == "default"
+    redis_client().delete(USER_EVENTS.format("streamed"))
+
+
 def test_metrics_count(api: httpx2.Client, healthy: str) -> None:
     names = ["fraud_predictions_total", "fraud_redis_cache_hits_total", "fraud_redis_cache_misses_total"]
     before = [metric(name) for name in names]
@@ -209,7 +274,10 @@ def test_metrics_count(api: httpx2.Client, healthy: str) -> None:
 def test_health_ready_docs(api: httpx2.Client, healthy: str) -> None:
     assert api.get("/health").json() == {"status": "ok"}
     assert api.get("/ready").json() == {"status": "ok", "model_version": healthy, "degraded": []}
-    assert api.get("/docs").status_code == 200
+    # The page has all that it needs from the API itself: it works where there is no internet.
+    page = api.get("/docs").text
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert parts and all(part.startswith("/") and api.get(part).status_code == 200 for part in parts), parts
     assert api.get("/nothing").status_code == 404
 
 

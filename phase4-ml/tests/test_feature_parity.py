@@ -22,7 +22,7 @@ from features import (
     UserFeatures,
     training_matrix,
 )
-from serving.feature_client import FeatureClient, Snapshots
+from serving.feature_client import FeatureClient, Found
 from serving.settings import load_settings
 from stack import redis_client
 
@@ -78,8 +78,7 @@ def snapshots_at(
     """What Gold would say of the user and the merchant just before the payment."""
     now = payment["event_time"]
     own = payments[payments["user_id"] == payment["user_id"]]
-    same_moment = (own["event_time"] == now) & (own["transaction_id"] < payment["transaction_id"])
-    user = oracle.user_features(own[(own["event_time"] < now) | same_moment], now)
+    user = oracle.user_features(own[own["event_time"] < now], now)
     user["confirmed_frauds"] = (oracle.frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
     return (
         UserFeatures.from_row(plain(user | {"as_of": now})),
@@ -87,14 +86,14 @@ def snapshots_at(
     )
 
 
-def through_redis(values: dict[str, str]) -> Snapshots:
+def through_redis(values: dict[str, str], names: list[str]) -> list[Found]:
     """Written as the feature writer does, and read as the API does."""
     redis_client().mset(values)
 
-    async def read() -> Snapshots:
+    async def read() -> list[Found]:
         client = FeatureClient(load_settings(redis_deadline_ms=5_000))
         try:
-            return await client.snapshots(list(values))
+            return await client.look_up([(name, name) for name in names])
         finally:
             await client.close()
 
@@ -109,11 +108,12 @@ def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: 
     # The very first ones too: users without any history.
     chosen = pd.concat([payments.head(20), payments.sample(EXAMPLES - 20, random_state=seed)])
     examples, live, values = [], [], {}
+    names = [f"parity-{number}" for number in range(EXAMPLES)]
     for number, (_, payment) in enumerate(chosen.iterrows()):
         example = oracle.training_example(payment, payments, labels, merchants)
         user, merchant = snapshots_at(payment, payments, labels, example)
-        values[USER_KEY.format(f"parity-{number}")] = user.to_json()
-        values[MERCHANT_KEY.format(f"parity-{number}")] = merchant.to_json()
+        values[USER_KEY.format(names[number])] = user.to_json()
+        values[MERCHANT_KEY.format(names[number])] = merchant.to_json()
         examples.append(example | {"device_type": payment["device_type"]})
         live.append(
             Payment(
@@ -124,11 +124,12 @@ def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: 
             )
         )
     learned = training_matrix(pd.DataFrame(examples).assign(is_international=chosen["is_international"].to_numpy()))
-    texts = [text or b"" for text in through_redis(values)]
     scored = np.stack(
         [
-            UserFeatures.from_json(user).to_array(payment, MerchantFeatures.from_json(merchant))
-            for payment, user, merchant in zip(live, texts[::2], texts[1::2], strict=True)
+            UserFeatures.from_json(found.user or b"").to_array(
+                payment, MerchantFeatures.from_json(found.merchant or b"")
+            )
+            for payment, found in zip(live, through_redis(values, names), strict=True)
         ]
     )
     assert learned.shape == scored.shape == (EXAMPLES, len(FEATURES))

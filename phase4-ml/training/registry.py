@@ -92,7 +92,8 @@ def decide(settings: Settings, auc: float, average_precision: float, current: fl
         return Decision("Production", f"AUC {auc:.4f} reaches the bar, and nothing is in Production yet")
     if isinstance(current, str):
         return Decision("Production", f"AUC {auc:.4f} reaches the bar, and {current}")
-    if average_precision > current:
+    # To the four digits that are shown: less is no difference between models.
+    if round(average_precision, 4) > round(current, 4):
         return Decision(
             "Production",
             f"average precision {average_precision:.4f} is better than Production's {current:.4f} on the same holdout",

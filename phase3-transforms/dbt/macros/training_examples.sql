@@ -21,8 +21,7 @@ user_anchors as (
     select
         transaction_id as anchor_id,
         user_id,
-        event_time as as_of,
-        transaction_id as before_id
+        event_time as as_of
     from anchors
 ),
 

@@ -1,13 +1,13 @@
 {# What is known of users at given moments, computed by the same code for the present (mart_fraud_features) and for every
    moment of the past (mart_training_examples).
 
-   `anchors` names a CTE or relation with anchor_id, user_id, as_of and before_id. Only events before as_of count; of those in
-   the very same millisecond only the ones whose transaction_id is smaller than before_id, all where that is null.
-   Events are read from the date `since` (30 days before the first anchor, or earlier) to the date `until`.
+   `anchors` names a CTE or relation with anchor_id, user_id and as_of. Only events before as_of count: payments of the very
+   same millisecond don't know of each other. Events are read from the date `since` (30 days before the first anchor, or
+   earlier) to the date `until`.
 
    Distinct values of many moments are counted without a set for each: an event is its window's first with a merchant when
    the one before with the same merchant lies before the window. For few moments, sets are faster (`with_sets`).
-   `of_all`: the anchors are of all users that have events, so that there is none to leave out. #}
+   `of_all`: the present: the anchors are of all users that have events, and as_of is the newest event, which counts. #}
 {% macro user_state(anchors, since, until, with_sets, of_all=false) %}
     with events as (
         select
@@ -63,13 +63,7 @@
         on
             anchors.user_id = events.user_id
             and events.event_time >= anchors.as_of - interval '30' day
-            and (
-                events.event_time < anchors.as_of
-                or (
-                    events.event_time = anchors.as_of
-                    and coalesce(events.transaction_id < anchors.before_id, true)
-                )
-            )
+            and events.event_time {{ '<=' if of_all else '<' }} anchors.as_of
     group by anchors.anchor_id
 {% endmacro %}
 

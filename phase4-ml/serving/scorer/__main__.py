@@ -9,20 +9,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from prometheus_client import start_http_server
 
+from serving.errors import ServiceError, Stopping
+from serving.kafka import readable, wait_for_topics
+from serving.lag import Place, watch_lag
 from serving.log import set_up_logging
+from serving.registry import Decoder, Registry, within
 from serving.scorer import metrics
-from serving.scorer.api import LONGEST_WAIT_SECONDS, Request, ScoringApi
-from serving.scorer.errors import ScorerError, Stopping
-from serving.scorer.kafka import make_consumer, make_producer, pin_start, readable, wait_for_topics
-from serving.scorer.lag import watch_lag
+from serving.scorer.api import Request, ScoringApi
+from serving.scorer.kafka import make_consumer, make_producer, pin_start
 from serving.scorer.records import Refusal, dead_letter_headers, to_request, to_score
-from serving.scorer.registry import Decoder, Registry, RegistryUnavailable
 from serving.scorer.settings import SCORED_SUBJECT, ScorerSettings, load_settings
 from serving.wire import SerializationError, encode
 
@@ -39,9 +39,10 @@ class Scorer:
     def __init__(self, settings: ScorerSettings, stop: threading.Event) -> None:
         self.settings = settings
         self._stop = stop
-        partitions = wait_for_topics(settings)
+        topics = [settings.transactions_topic, settings.scored_topic, settings.dead_letter_topic]
+        partitions = wait_for_topics(settings.kafka_bootstrap_servers, topics, settings.connect_timeout_seconds)
         registry = Registry(settings.schema_registry_url)
-        self._schema_id, self._schema = _within(
+        self._schema_id, self._schema = within(
             settings.connect_timeout_seconds, lambda: registry.latest(SCORED_SUBJECT)
         )
         self._decoder = Decoder(registry)
@@ -49,9 +50,9 @@ class Scorer:
         self._producer = make_producer(settings)
         self._consumer = make_consumer(settings)
         self._failures: list[str] = []
-        pin_start(self._consumer, settings, partitions)
+        pin_start(self._consumer, settings, partitions[settings.transactions_topic])
         # The next offset to be scored of each partition that is this scorer's.
-        self.positions: dict[int, int] = {}
+        self.positions: dict[Place, int] = {}
         self.scored = 0
         self.dead_letters = 0
 
@@ -59,7 +60,7 @@ class Scorer:
         """Score until SIGTERM; the batch in hand is finished."""
         settings = self.settings
         self._consumer.subscribe([settings.transactions_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
-        lag = watch_lag(self._consumer, settings.transactions_topic, self.positions, self._stop)
+        lag = watch_lag(self._consumer, self.positions, _tell_lag, self._stop)
         metrics.RUNNING.set(1)
         log.info("scoring %s as group %s", settings.transactions_topic, settings.scorer_group)
         told_at, told = time.monotonic(), 0
@@ -86,13 +87,13 @@ class Scorer:
 
         Raises:
             Stopping: SIGTERM came while somebody did not answer; nothing is committed.
-            ScorerError: Kafka refuses a score or a dead letter; nothing is committed.
+            ServiceError: Kafka refuses a score or a dead letter; nothing is committed.
         """
         payments: list[tuple[Message, Request]] = []
         refused: list[tuple[Message, Refusal]] = []
         for message in batch:
             try:
-                payments.append((message, to_request(self._decode(message))))
+                payments.append((message, to_request(self._decoder.decode_when_answered(message.value(), self._stop))))
             except SerializationError as error:
                 refused.append((message, Refusal([type(error).__name__], str(error))))
         answers = self._api.score([request for _, request in payments])
@@ -114,26 +115,13 @@ class Scorer:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = consumer.committed(partitions, timeout=30)
-        self.positions.update({place.partition: max(0, place.offset) for place in committed})
+        self.positions.update({(place.topic, place.partition): max(0, place.offset) for place in committed})
         log.info("partitions %s", ", ".join(f"{place.partition} from {place.offset}" for place in committed) or "none")
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for place in partitions:
-            self.positions.pop(place.partition, None)
+            self.positions.pop((place.topic, place.partition), None)
             metrics.LAG.remove(place.partition)
-
-    def _decode(self, message: Message) -> object:
-        """The record; waits where the registry has to be asked and is away."""
-        told_at = 0.0
-        while True:
-            try:
-                return self._decoder.decode(message.value())
-            except RegistryUnavailable as error:
-                if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
-                    told_at = time.monotonic()
-                    log.warning("%s; payments wait in Kafka until it answers", error)
-                if self._stop.wait(LONGEST_WAIT_SECONDS):
-                    raise Stopping(str(error)) from None
 
     def _send(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, str | bytes | None]] | None
@@ -152,22 +140,21 @@ class Scorer:
                 if time.monotonic() > give_up_at:
                     raise Stopping("the broker does not acknowledge")
         if self._failures:
-            raise ScorerError(self._failures[0])
+            raise ServiceError(self._failures[0])
 
     def _commit(self, batch: list[Message]) -> None:
-        positions: dict[int, int] = {}
+        positions: dict[Place, int] = {}
         for message in batch:
-            positions[message.partition() or 0] = (message.offset() or 0) + 1
-        topic = self.settings.transactions_topic
+            positions[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
         try:
             self._consumer.commit(
-                offsets=[TopicPartition(topic, partition, offset) for partition, offset in positions.items()],
+                offsets=[TopicPartition(*place, offset) for place, offset in positions.items()],
                 asynchronous=False,
             )
         except KafkaException as error:
             # The next commit says the same and more; after a rebalance somebody scores this batch again.
             log.warning("offsets not committed: %s", error.args[0].str())
-        self.positions.update((p, offset) for p, offset in positions.items() if p in self.positions)
+        self.positions.update((place, at) for place, at in positions.items() if place in self.positions)
 
     def _count(self, scored: list[Message], refused: list[tuple[Message, Refusal]]) -> None:
         now_ms = time.time() * 1000
@@ -192,16 +179,8 @@ class Scorer:
             )
 
 
-def _within[T](seconds: float, ask: Callable[[], T]) -> T:
-    """The registry's answer, once it is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return ask()
-        except RegistryUnavailable as error:
-            if time.monotonic() > deadline:
-                raise ScorerError(str(error)) from None
-            time.sleep(1.0)
+def _tell_lag(place: Place, lag: int) -> None:
+    metrics.LAG.labels(place[1]).set(lag)
 
 
 def main() -> None:
@@ -214,7 +193,7 @@ def main() -> None:
         settings = load_settings()
         start_http_server(settings.metrics_port)
         Scorer(settings, stop).run()
-    except ScorerError as error:
+    except ServiceError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KafkaException as error:

@@ -12,8 +12,8 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 from tenacity.stop import stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
+from serving.errors import Stopping
 from serving.scorer import metrics
-from serving.scorer.errors import Stopping
 from serving.scorer.records import Refusal
 from serving.settings import MAX_REQUEST_BYTES
 

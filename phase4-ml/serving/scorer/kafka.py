@@ -2,20 +2,10 @@
 
 import logging
 import time
-from collections.abc import Sequence
 
-from confluent_kafka import (
-    OFFSET_INVALID,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, ClusterMetadata
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from serving.scorer.errors import ScorerError
+from serving.kafka import CONSUMER
 from serving.scorer.settings import MAX_DEAD_LETTER_BYTES, ScorerSettings
 
 log = logging.getLogger("kafka")
@@ -29,52 +19,16 @@ GROUP_IN_USE = (
 )
 
 
-def wait_for_topics(settings: ScorerSettings) -> int:
-    """Wait until a broker answers, and return the number of partitions of the payments' topic.
-
-    Raises:
-        ScorerError: none answered within CONNECT_TIMEOUT_SECONDS, or a topic is missing.
-    """
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
-    deadline = time.monotonic() + settings.connect_timeout_seconds
-    while True:
-        try:
-            topics = _answer(admin, settings).topics
-            break
-        except KafkaException as error:
-            if time.monotonic() > deadline:
-                raise ScorerError(
-                    f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers}: no broker answers "
-                    f"({error.args[0].str()}); correct the address, or start it: docker compose up -d kafka"
-                ) from None
-    for topic in (settings.transactions_topic, settings.scored_topic, settings.dead_letter_topic):
-        if topic not in topics:
-            raise ScorerError(f"{topic}: there is no such topic; make it: docker compose run --rm ingestion-init")
-    return len(topics[settings.transactions_topic].partitions)
-
-
-def _answer(admin: AdminClient, settings: ScorerSettings) -> ClusterMetadata:
-    return admin.list_topics(timeout=min(5.0, settings.connect_timeout_seconds))
-
-
 def make_consumer(settings: ScorerSettings) -> Consumer:
     """A consumer that commits nothing by itself."""
     return Consumer(
         {
+            **CONSUMER,
             "bootstrap.servers": settings.kafka_bootstrap_servers,
             "group.id": settings.scorer_group,
-            "enable.auto.commit": False,
             # Every partition has a committed offset before the first message is read (pin_start), so this is only for
             # offsets that retention has overtaken: go on with the oldest that is left.
             "auto.offset.reset": "earliest",
-            # After a kill -9 the next one gets the partitions this soon.
-            "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 3_000,
-            # While the API is away the scorer waits with a batch in hand; it must not lose its partitions meanwhile.
-            "max.poll.interval.ms": 86_400_000,
-            "queued.max.messages.kbytes": 16_384,
-            "fetch.wait.max.ms": 50,
-            "reconnect.backoff.max.ms": 2_000,
         },
         logger=log,
     )
@@ -135,21 +89,3 @@ def pin_start(consumer: Consumer, settings: ScorerSettings, partitions: int) -> 
             if error.args[0].code() not in GROUP_IN_USE:
                 raise
             time.sleep(0.5)
-
-
-def readable(messages: Sequence[Message]) -> list[Message]:
-    """The messages among what the client hands over; what it reports besides goes to the log.
-
-    Raises:
-        ScorerError: the client can't go on.
-    """
-    good = []
-    for message in messages:
-        error = message.error()
-        if error is None:
-            good.append(message)
-        elif error.fatal():
-            raise ScorerError(f"{message.topic()}: {error.str()}")
-        else:
-            log.warning("%s: %s", message.topic() or "kafka", error.str())
-    return good

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 
-from serving.scorer.errors import ScorerError
+from serving.errors import ServiceError
 
 # The schema of a score is registered under this name, whatever topic the scores go to.
 SCORED_SUBJECT = "transactions.scored-value"
@@ -39,10 +39,10 @@ def load_settings(**overrides: Any) -> ScorerSettings:
     """Read and check the environment.
 
     Raises:
-        ScorerError: one line for each wrong setting: its name, its value, what it must be.
+        ServiceError: one line for each wrong setting: its name, its value, what it must be.
     """
     try:
         return ScorerSettings(**overrides)
     except ValidationError as error:
         lines = [f"{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env" for e in error.errors()]
-        raise ScorerError("\n".join(lines)) from None
+        raise ServiceError("\n".join(lines)) from None

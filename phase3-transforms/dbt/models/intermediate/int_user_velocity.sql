@@ -6,8 +6,7 @@ anchors as (
     select distinct
         user_id as anchor_id,
         user_id,
-        {{ as_of }} as as_of,
-        cast(null as varchar) as before_id
+        {{ as_of }} as as_of
     from {{ ref('stg_transactions') }}
     where event_date >= {{ today }} - interval '30' day
 ),

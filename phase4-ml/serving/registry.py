@@ -1,20 +1,24 @@
 """The schema registry over its REST API: each schema is asked for once, never per message."""
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 from json import JSONDecodeError
 from typing import Any
 
 import httpx2
 from fastavro.types import Schema
 
-from serving.scorer.errors import ScorerError
+from serving.errors import ServiceError, Stopping
 from serving.wire import SerializationError, decode, parse_schema, schema_id_of
 
 log = logging.getLogger("registry")
 
 # An id that the registry doesn't know is asked for again after so long, since there may be many such messages.
 UNKNOWN_SECONDS = 30.0
+WAIT_SECONDS = 5.0
+SECONDS_BETWEEN_LINES = 60.0
 
 
 class RegistryUnavailable(Exception):  # noqa: N818 - waited for, not raised to anybody
@@ -22,7 +26,7 @@ class RegistryUnavailable(Exception):  # noqa: N818 - waited for, not raised to 
 
 
 class Registry:
-    """What the scorer asks of it."""
+    """What the services ask of it."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -45,12 +49,12 @@ class Registry:
         """Id and schema of a subject's newest version.
 
         Raises:
-            ScorerError: nothing is registered under that name.
+            ServiceError: nothing is registered under that name.
             RegistryUnavailable: nobody answers.
         """
         found = self._get(f"/subjects/{subject}/versions/latest")
         if found is None:
-            raise ScorerError(
+            raise ServiceError(
                 f"{subject}: the registry at {self.url} has no schema for it; "
                 "register it: docker compose run --rm ingestion-init"
             )
@@ -86,6 +90,24 @@ class Decoder:
             schema = self._ask(schema_id)
         return decode(value or b"", schema)
 
+    def decode_when_answered(self, value: bytes | None, stop: threading.Event) -> Any:
+        """The same; waits where the registry has to be asked and is away.
+
+        Raises:
+            SerializationError: as above.
+            Stopping: the service is to end while the registry is away.
+        """
+        told_at = 0.0
+        while True:
+            try:
+                return self.decode(value)
+            except RegistryUnavailable as error:
+                if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
+                    told_at = time.monotonic()
+                    log.warning("%s; messages wait in Kafka until it answers", error)
+                if stop.wait(WAIT_SECONDS):
+                    raise Stopping(str(error)) from None
+
     def _ask(self, schema_id: int) -> Schema:
         if time.monotonic() >= self._unknown.get(schema_id, 0.0):
             schema = self._registry.schema(schema_id)
@@ -96,3 +118,19 @@ class Decoder:
                 self._unknown.clear()
             self._unknown[schema_id] = time.monotonic() + UNKNOWN_SECONDS
         raise SerializationError(f"schema {schema_id} is not in the registry at {self._registry.url}")
+
+
+def within[T](seconds: float, ask: Callable[[], T]) -> T:
+    """The registry's answer, once it is up.
+
+    Raises:
+        ServiceError: it was not up in so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except RegistryUnavailable as error:
+            if time.monotonic() > deadline:
+                raise ServiceError(str(error)) from None
+            time.sleep(1.0)

@@ -1,0 +1,25 @@
+"""The feature stream's Prometheus metrics, served on METRICS_PORT."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECORDS = Counter("feature_stream_records", "Messages read and in Redis, or skipped", ["topic"])
+SKIPPED = Counter("feature_stream_skipped", "Messages that Bronze refuses, so that no feature counts them", ["reason"])
+PAYMENTS = Counter("feature_stream_payments", "Payments that were new to Redis")
+VERDICTS = Counter("feature_stream_verdicts", "Labels that were new to Redis")
+TOO_OLD = Counter("feature_stream_too_old_payments", "Payments older than every window")
+CAPPED = Counter("feature_stream_capped_payments", "Payments dropped since their user has more than the cap")
+CAPPED_USERS = Gauge("feature_stream_capped_users", "Users that reached the cap since the start")
+DELAY = Histogram(
+    "feature_stream_delay_seconds",
+    "From a payment's arrival in Kafka to its features in Redis",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3600),
+)
+LAG = Gauge("feature_stream_lag_records", "Messages of a partition that are not in Redis yet", ["topic", "partition"])
+LAG_SECONDS = Gauge("feature_stream_lag_seconds", "How long the newest payment in Redis had been in Kafka by then")
+CLOCK = Gauge("feature_stream_clock_timestamp_seconds", "The newest event time in Redis")
+USERS = Gauge("feature_stream_users", "Users whose payments Redis holds")
+MEMORY = Gauge("feature_stream_redis_bytes", "Memory that Redis uses for everything")
+CHECKED = Gauge("feature_stream_reconciled_users", "Users that the last reconciliation compared with Gold")
+DIFFERENT = Gauge("feature_stream_different_users", "Those of them whose features were not those of Gold", ["outcome"])
+RECONCILED = Gauge("feature_stream_reconciled_timestamp_seconds", "When that was")
+RUNNING = Gauge("feature_stream_running", "1 while it follows Kafka, so not while it rebuilds or waits for Redis")
