@@ -418,6 +418,8 @@ def test_a_run_leaves_what_serving_takes(own: Registry, parts: tuple[Examples, E
     assert described["typical"].keys() == set(FEATURES)
     assert (described["algorithm"], described["run_id"]) == ("random_forest", version.run_id)
     assert datetime.fromisoformat(described["trained_at"]).tzinfo
+    seen = json.loads((folder / "serving" / "reference.json").read_text())
+    assert seen["features"].keys() == set(FEATURES)
     assert {p.name for p in (folder / "plots").iterdir()} == {
         "precision_recall.png",
         "calibration.png",
