@@ -19,7 +19,7 @@ help: ## This list
 .PHONY: doctor up phase1-up phase2-up phase3-up phase4-up phase5-up down clean build
 doctor: ## Look at this machine: cores, memory, disk, ports, engine, registry
 	@infra/scripts/doctor.sh
-up: phase4-up ## Everything up, from a machine with nothing, and the table of addresses
+up: phase5-up ## Everything up, from a machine with nothing, and the table of addresses
 phase1-up: ## Phase 1: Kafka, schema registry, simulated transactions
 	@infra/scripts/up.sh $(PHASE1)
 phase2-up: ## Phase 2: MinIO, the Spark cluster, every transaction in Delta Bronze
