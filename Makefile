@@ -6,8 +6,9 @@ SHELL := /bin/bash
 # The services of each phase; a phase needs those of the phases before it.
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
-PHASE3 := $(PHASE2) trino postgres airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
+PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
 PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer
+PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus
 
 ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 
@@ -15,10 +16,10 @@ ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
-.PHONY: doctor up phase1-up phase2-up phase3-up phase4-up down clean build
+.PHONY: doctor up phase1-up phase2-up phase3-up phase4-up phase5-up down clean build
 doctor: ## Look at this machine: cores, memory, disk, ports, engine, registry
 	@infra/scripts/doctor.sh
-up: phase4-up ## Everything up, from a machine with nothing, and the table of addresses
+up: phase5-up ## Everything up, from a machine with nothing, and the table of addresses
 phase1-up: ## Phase 1: Kafka, schema registry, simulated transactions
 	@infra/scripts/up.sh $(PHASE1)
 phase2-up: ## Phase 2: MinIO, the Spark cluster, every transaction in Delta Bronze
@@ -27,23 +28,25 @@ phase3-up: ## Phase 3: Trino, Airflow; Silver and Gold by dbt, every 15 minutes
 	@infra/scripts/up.sh $(PHASE3)
 phase4-up: ## Phase 4: MLflow, Redis, a first model, every payment scored
 	@infra/scripts/up.sh $(PHASE4)
+phase5-up: ## Phase 5: Prometheus, alerts, Grafana
+	@infra/scripts/up.sh $(PHASE5)
 down: ## Stop everything; the data stays
 	docker compose down --remove-orphans
 clean: ## Stop everything and delete all data (asks first)
 	@infra/scripts/clean.sh
 build: ## Build all images anew where something changed
-	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE4) training
+	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5) training
 
 .PHONY: pull push addresses
 pull: ## Take all our images from IMAGE_REGISTRY instead of building them
-	docker compose pull --ignore-buildable=false $(PHASE4) training
+	docker compose pull --ignore-buildable=false $(PHASE5) training
 push: ## Share all our images through IMAGE_REGISTRY
-	docker compose push $(PHASE4) training
+	docker compose push $(PHASE5) training
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
-.PHONY: test phase1-test phase2-test phase3-test phase4-test phase2-drills lint e2e bench lock
-test: phase1-test phase2-test phase3-test phase4-test ## All tests, in Docker, against real services
+.PHONY: test phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
+test: phase1-test phase2-test phase3-test phase4-test phase5-test ## All tests, in Docker, against real services
 phase1-test: ## The tests of phase 1
 	@infra/scripts/test.sh 1
 phase2-test: ## The tests of phase 2
@@ -52,16 +55,20 @@ phase3-test: ## The tests of phase 3
 	@infra/scripts/test.sh 3
 phase4-test: ## The tests of phase 4
 	@infra/scripts/test.sh 4
+phase5-test: ## The tests of phase 5
+	@infra/scripts/test.sh 5
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 infra/scripts/test.sh 2 --capture=no -k "crashes or hundred_thousand"
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
 	@infra/scripts/e2e.sh
-bench: ## The measurements that the README quotes
+bench: ## [PARTS="kafka bronze transforms api stream"]: the measurements that the README quotes
 	@infra/scripts/bench.sh
 lock: ## Make the requirements.txt files anew
 	@infra/scripts/lock.sh
+dashboards: ## Write the Grafana dashboards' JSON from their code
+	@infra/scripts/dashboards.sh
 
 .PHONY: kafka-lag replay dlq-show dlq-redrive
 kafka-lag: ## Lag of every consumer group

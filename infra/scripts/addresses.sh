@@ -22,4 +22,7 @@ row mlflow MLflow "http://localhost:$(env_value MLFLOW_PORT)"
 row fraud-api "Fraud API" "http://localhost:$(env_value API_PORT)/docs" "$([[ -z "$(env_value API_KEY)" ]] || echo "X-API-Key: API_KEY in .env")"
 row feature-stream "Feature stream" "http://localhost:$(env_value FEATURE_STREAM_METRICS_PORT)/metrics"
 row scorer "Scorer metrics" "http://localhost:$(env_value SCORER_METRICS_PORT)/metrics"
+row prometheus Prometheus "http://localhost:$(env_value PROMETHEUS_PORT)"
+row alertmanager Alertmanager "http://localhost:$(env_value ALERTMANAGER_PORT)"
+row grafana Grafana "http://localhost:$(env_value GRAFANA_PORT)" "$(env_value GRAFANA_ADMIN_USER) / GRAFANA_ADMIN_PASSWORD in .env"
 printf '\n'

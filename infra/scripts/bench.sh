@@ -1,44 +1,45 @@
 #!/usr/bin/env bash
-# The measurements that the README quotes, as a Markdown table on standard output and in reports/bench.md.
+# The measurements that the README quotes, as Markdown tables on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
-# MESSAGES (1000000), SECONDS_AT_RATE (60) and MINUTES_LIVE (3) make it shorter or longer.
+# PARTS (kafka bronze transforms api stream) chooses some; MESSAGES (1000000), SECONDS_AT_RATE (60) and MINUTES_LIVE (3)
+# make it shorter or longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
+parts="${PARTS:-kafka bronze transforms api stream}"
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
 minutes_live="${MINUTES_LIVE:-3}"
 
 # value NAME: a number out of a line of JSON.
 value() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p"; }
+row() { printf '| %s | %s |\n' "$1" "$2"; }
+up() { docker compose --progress quiet up --detach --wait --wait-timeout 600 "$@"; }
+in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
 
-own_stack fraud-platform-bench
-mkdir -p reports
-infra/docker/build.sh kafka schema-registry ingestion-init
-docker compose --progress quiet up --detach --wait --wait-timeout 300 kafka schema-registry
-docker compose --progress quiet run --rm ingestion-init >/dev/null
+bench_kafka() {
+  local results bytes ours perf theirs
+  say "producer: $messages messages as fast as it goes, then $seconds s each at 100 and 5,000 a second"
+  mapfile -t results < <(docker compose --progress quiet run --rm --no-deps ingestion-init \
+    ingestion bench --messages "$messages" --seconds "$seconds" --tps 100 --tps 5000)
+  [[ ${#results[@]} == 3 ]] || die "the producer's bench failed; its message stands above"
+  bytes="$(value record_bytes <<<"${results[0]}")"
+  ours="$(value messages_per_second <<<"${results[0]}")"
 
-say "producer: $messages messages as fast as it goes, then $seconds s each at 100 and 5,000 a second"
-mapfile -t results < <(docker compose --progress quiet run --rm --no-deps ingestion-init \
-  ingestion bench --messages "$messages" --seconds "$seconds" --tps 100 --tps 5000)
-[[ ${#results[@]} == 3 ]] || die "the producer's bench failed; its message stands above"
-bytes="$(value record_bytes <<<"${results[0]}")"
-ours="$(value messages_per_second <<<"${results[0]}")"
+  say "kafka-producer-perf-test: as many records of the same size, with the same acks, idempotence and compression"
+  perf="$(docker compose exec --no-TTY kafka kafka-producer-perf-test --topic bench.transactions \
+    --num-records "$messages" --record-size "${bytes%.*}" --throughput -1 \
+    --producer-props bootstrap.servers=localhost:29092 acks=all enable.idempotence=true compression.type=lz4 linger.ms=20 |
+    tail -n 1)"
+  theirs="$(sed -n 's/.* \([0-9.]*\) records\/sec.*/\1/p' <<<"$perf")"
 
-say "kafka-producer-perf-test: as many records of the same size, with the same acks, idempotence and compression"
-perf="$(docker compose exec --no-TTY kafka kafka-producer-perf-test --topic bench.transactions \
-  --num-records "$messages" --record-size "${bytes%.*}" --throughput -1 \
-  --producer-props bootstrap.servers=localhost:29092 acks=all enable.idempotence=true compression.type=lz4 linger.ms=20 |
-  tail -n 1)"
-theirs="$(sed -n 's/.* \([0-9.]*\) records\/sec.*/\1/p' <<<"$perf")"
+  row "producer at full speed, Avro, acks=all, idempotent, one process" "$(printf '%.0f' "$ours") messages/s ($messages messages of $bytes bytes)"
+  row "kafka-producer-perf-test, same run and record size, no serialisation" "$(printf '%.0f' "$theirs") records/s"
+  row ratio "$(awk "BEGIN {printf \"%.2f\", $ours / $theirs}")"
+  row "PRODUCER_TPS=100 over $seconds s" "$(value messages_per_second <<<"${results[1]}") messages/s"
+  row "PRODUCER_TPS=5000 over $seconds s" "$(value messages_per_second <<<"${results[2]}") messages/s"
+}
 
-say "Bronze: history to catch up with, and the cluster; about four minutes"
-infra/docker/build.sh minio spark-master trino airflow-init
-export BACKFILL_DAYS=55 PRODUCER_TPS=100
-docker compose --progress quiet up --detach --wait --wait-timeout 600 producer spark-worker
-docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
-docker compose --progress quiet stop producer
-docker compose --progress quiet run --rm minio-init >/dev/null
 # in_driver ARGUMENTS...: spark-submit in a container like that of the streaming job.
 in_driver() {
   docker compose --progress quiet run --rm --no-TTY --no-deps --name bench-driver --env METRICS_PORT=0 spark-streaming \
@@ -46,64 +47,101 @@ in_driver() {
     --conf spark.driver.host=bench-driver "$@" 2>reports/bench-spark.log | grep '^{' ||
     die "spark failed: reports/bench-spark.log"
 }
-say "Bronze: the whole job against the same with a sink that drops all"
-bronze="$(in_driver --executor-memory=1g --conf spark.cores.max=2 streaming/bench.py)"
 
-say "Bronze: $minutes_live minutes at 100 a second, once it has caught up"
-docker compose --progress quiet up --detach --wait --wait-timeout 600 --no-deps spark-streaming
-docker compose --progress quiet start producer
-until behind="$(bronze_lag)" && [[ -n "$behind" ]] && ((behind < 5000)); do sleep 2; done
-sleep "$((60 * (minutes_live + 1)))" # what is measured is this time
-docker compose --progress quiet stop producer
-docker compose --progress quiet up --detach --wait --wait-timeout 300 --no-deps trino
-in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
-in_airflow lakehouse.register --wait 60 >/dev/null
-# A batch's rows share their load time, and can be seen from the first commit after it on.
-latency="$(docker compose exec --no-TTY trino trino --output-format CSV_UNQUOTED --execute "
-  with newest as (select max(loaded_at) as loaded_at from bronze.transactions),
-  batches as (
-    select loads.loaded_at, min(commits.timestamp) as committed_at
-    from (select distinct loaded_at from bronze.transactions) as loads
-    join bronze.\"transactions\$history\" as commits
-      on commits.operation = 'WRITE' and commits.timestamp >= loads.loaded_at
-    where loads.loaded_at > (select loaded_at - interval '$minutes_live' minute from newest)
-    group by loads.loaded_at)
-  select count(*), approx_percentile(seconds, 0.5), approx_percentile(seconds, 0.95) from (
-    select date_diff('millisecond', kafka_timestamp, committed_at) / 1000.0 as seconds
-    from bronze.transactions join batches using (loaded_at))" 2>/dev/null)"
-IFS=, read -r latency_rows latency_median latency_p95 <<<"$latency"
+bench_bronze() {
+  local bronze behind latency latency_rows latency_median latency_p95
+  say "Bronze: history to catch up with, and the cluster; about four minutes"
+  infra/docker/build.sh minio spark-master trino airflow-init
+  export BACKFILL_DAYS=55 PRODUCER_TPS=100
+  up producer spark-worker
+  docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics >&2
+  docker compose --progress quiet stop producer
+  docker compose --progress quiet run --rm minio-init >/dev/null
+  say "Bronze: the whole job against the same with a sink that drops all"
+  bronze="$(in_driver --executor-memory=1g --conf spark.cores.max=2 streaming/bench.py)"
 
-say "Silver and Gold from 1 and from 2 million payments, and 9,000 more; about ten minutes"
-docker compose --progress quiet stop spark-streaming spark-worker spark-master
-mapfile -t transforms < <(in_airflow lakehouse.bench)
-[[ ${#transforms[@]} == 2 ]] || die "the bench of the transforms failed; its message stands above"
+  say "Bronze: $minutes_live minutes at 100 a second, once it has caught up"
+  up --no-deps spark-streaming
+  docker compose --progress quiet start producer
+  until behind="$(bronze_lag)" && [[ -n "$behind" ]] && ((behind < 5000)); do sleep 2; done
+  sleep "$((60 * (minutes_live + 1)))" # what is measured is this time
+  docker compose --progress quiet stop producer
+  up --no-deps trino
+  in_airflow lakehouse.register --wait 60 >/dev/null
+  # A batch's rows share their load time, and can be seen from the first commit after it on.
+  latency="$(docker compose exec --no-TTY trino trino --output-format CSV_UNQUOTED --execute "
+    with newest as (select max(loaded_at) as loaded_at from bronze.transactions),
+    batches as (
+      select loads.loaded_at, min(commits.timestamp) as committed_at
+      from (select distinct loaded_at from bronze.transactions) as loads
+      join bronze.\"transactions\$history\" as commits
+        on commits.operation = 'WRITE' and commits.timestamp >= loads.loaded_at
+      where loads.loaded_at > (select loaded_at - interval '$minutes_live' minute from newest)
+      group by loads.loaded_at)
+    select count(*), approx_percentile(seconds, 0.5), approx_percentile(seconds, 0.95) from (
+      select date_diff('millisecond', kafka_timestamp, committed_at) / 1000.0 as seconds
+      from bronze.transactions join batches using (loaded_at))" 2>/dev/null)"
+  IFS=, read -r latency_rows latency_median latency_p95 <<<"$latency"
+  docker compose --progress quiet stop trino spark-streaming spark-worker spark-master
 
-say "the API: 500 requests a second for a minute, at full speed, and the naive design; about four minutes"
-docker compose --progress quiet stop trino
-infra/docker/build.sh postgres mlflow redis
-build_test_image fraud-api phase4-ml/serving/Dockerfile
-docker compose --progress quiet up --detach --wait --wait-timeout 300 postgres mlflow redis
-scoring="$(run_in_stack fraud-api-test python3 -m serving.bench)" || die "the bench of the API failed; its message stands above"
+  row "Bronze catching up, two executor cores: decode, check, count, write to Delta on MinIO" "$(value whole_job <<<"$bronze") rows/s"
+  row "the same, with a sink that drops all" "$(value noop_sink <<<"$bronze") rows/s"
+  row ratio "$(value ratio <<<"$bronze")"
+  row "at 100 messages/s, from Kafka's time stamp to Delta's commit ($latency_rows rows, trigger 10 s)" "median $latency_median s, p95 $latency_p95 s"
+}
 
-tee reports/bench.md <<MARKDOWN
-Measured $(date -u +%Y-%m-%d) on $(getconf _NPROCESSORS_ONLN) cores, $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), by \`make bench\`; broker and producer on the same machine.
+bench_transforms() {
+  local transforms line
+  say "Silver and Gold from 1 and from 2 million payments, and 9,000 more; about ten minutes"
+  infra/docker/build.sh minio trino airflow-init
+  up trino
+  mapfile -t transforms < <(in_airflow lakehouse.bench)
+  [[ ${#transforms[@]} == 2 ]] || die "the bench of the transforms failed; its message stands above"
+  docker compose --progress quiet stop trino
+  for line in "${transforms[@]}"; do
+    row "Silver and Gold from $(value payments <<<"$line") payments: full build, then a run after $(value added <<<"$line") more, one with nothing new" \
+      "$(value full_s <<<"$line") s, $(value incremental_s <<<"$line") s ($(value ratio <<<"$line") of the full one), $(value nothing_new_s <<<"$line") s"
+  done
+}
 
-| measurement | result |
-|---|---|
-| producer at full speed, Avro, acks=all, idempotent, one process | $(printf '%.0f' "$ours") messages/s ($messages messages of $bytes bytes) |
-| kafka-producer-perf-test, same run and record size, no serialisation | $(printf '%.0f' "$theirs") records/s |
-| ratio | $(awk "BEGIN {printf \"%.2f\", $ours / $theirs}") |
-| PRODUCER_TPS=100 over $seconds s | $(value messages_per_second <<<"${results[1]}") messages/s |
-| PRODUCER_TPS=5000 over $seconds s | $(value messages_per_second <<<"${results[2]}") messages/s |
-| Bronze catching up, two executor cores: decode, check, count, write to Delta on MinIO | $(value whole_job <<<"$bronze") rows/s |
-| the same, with a sink that drops all | $(value noop_sink <<<"$bronze") rows/s |
-| ratio | $(value ratio <<<"$bronze") |
-| at 100 messages/s, from Kafka's time stamp to Delta's commit ($latency_rows rows, trigger 10 s) | median $latency_median s, p95 $latency_p95 s |
-$(for line in "${transforms[@]}"; do
-  printf '| Silver and Gold from %s payments: full build, then a run after %s more, one with nothing new | %s s, %s s (%s of the full one), %s s |\n' \
-    "$(value payments <<<"$line")" "$(value added <<<"$line")" "$(value full_s <<<"$line")" \
-    "$(value incremental_s <<<"$line")" "$(value ratio <<<"$line")" "$(value nothing_new_s <<<"$line")"
-done)
+# The test image has the load generator and the naive design's packages.
+serving_image() {
+  infra/docker/build.sh postgres mlflow redis
+  build_test_image fraud-api phase4-ml/serving/Dockerfile
+  up redis
+}
 
-$scoring
-MARKDOWN
+bench_api() {
+  say "the API: 500 requests a second for a minute, at full speed, and the naive design; about four minutes"
+  serving_image
+  up postgres mlflow
+  run_in_stack fraud-api-test python3 -m serving.bench || die "the bench of the API failed; its message stands above"
+}
+
+bench_stream() {
+  say "the feature stream: catching up, and 1,000 payments a second; about two minutes"
+  serving_image
+  run_in_stack fraud-api-test python3 -m serving.bench_stream || die "the bench of the feature stream failed; its message stands above"
+}
+
+own_stack fraud-platform-bench
+mkdir -p reports
+infra/docker/build.sh kafka schema-registry ingestion-init
+up kafka schema-registry
+docker compose --progress quiet run --rm ingestion-init >/dev/null
+{
+  # shellcheck disable=SC2016 # the back quotes are Markdown
+  printf 'Measured %s on %s cores, %s, by `make bench%s`; everything on the same machine.\n\n' "$(date -u +%Y-%m-%d)" \
+    "$(getconf _NPROCESSORS_ONLN)" "$(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)" \
+    "${PARTS:+ PARTS=\"$PARTS\"}"
+  for part in $parts; do
+    case "$part" in
+    kafka | bronze | transforms)
+      [[ -n "${began:-}" ]] || printf '| measurement | result |\n|---|---|\n'
+      began=yes
+      ;;
+    *) printf '\n' ;;
+    esac
+    "bench_$part"
+  done
+} | tee reports/bench.md

@@ -52,7 +52,7 @@ check_engine() {
   if timeout 15 docker manifest inspect debian:trixie-slim >/dev/null 2>&1; then
     ok registry "an image registry answers"
   else
-    note registry "no image registry answers; our images are built from packages all the same, Kafka UI is left out unless its image is loaded (docker load)"
+    note registry "no image registry answers; our images are built from packages all the same, Kafka UI and Grafana are left out unless their images are loaded (docker load)"
   fi
 }
 

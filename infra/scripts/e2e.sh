@@ -45,6 +45,20 @@ timed "make predict-test" make --no-print-directory predict-test
 timed "make redis-features" make --no-print-directory redis-features
 timed "checks and drills of phase 4" checks fraud-api-test 4
 timed "make ml-models" make --no-print-directory ml-models
+docker compose --progress quiet start producer
+build_test_image kafka-exporter phase5-analytics/exporter/Dockerfile
+# Drift has something to say once 500 live payments were looked at.
+panels_filled() {
+  local end=$((SECONDS + 600))
+  until run_in_stack kafka-exporter-test python3 -m dashboards.live grafana/json http://prometheus:9090 >reports/e2e-panels.log; do
+    ((SECONDS < end)) || die "panels without data:
+$(<reports/e2e-panels.log)"
+    sleep 10
+  done
+  cat reports/e2e-panels.log
+}
+timed "no panel of the dashboards is empty" panels_filled
+timed "checks and drills of phase 5" checks fraud-api-test 5
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"

@@ -32,6 +32,8 @@ types() { check "mypy $*" mypy --cache-dir /tmp/mypy --python-executable /opt/ve
 types phase1-ingestion/ingestion phase2-streaming/streaming phase3-transforms/dags/lakehouse
 # Their modules are found from the folder that they share.
 lint_env=MYPYPATH=phase4-ml types --explicit-package-bases phase4-ml/features.py phase4-ml/serving phase4-ml/training
+lint_env=MYPYPATH=phase5-analytics:phase5-analytics/grafana types --explicit-package-bases phase5-analytics/exporter \
+  phase5-analytics/drift phase5-analytics/grafana/dashboards
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
 # Macros are linted where the models use them.

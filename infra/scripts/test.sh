@@ -24,6 +24,10 @@ case "$phase" in
   services=(kafka schema-registry minio trino postgres mlflow redis fraud-api)
   tested=fraud-api dockerfile=phase4-ml/serving/Dockerfile
   ;;
+5)
+  services=(kafka airflow-metrics kafka-exporter alertmanager prometheus)
+  tested=kafka-exporter dockerfile=phase5-analytics/exporter/Dockerfile
+  ;;
 *) die "phase $phase has no tests" ;;
 esac
 
@@ -32,7 +36,7 @@ infra/docker/build.sh "${services[@]}" ingestion-init
 build_test_image "$tested" "$dockerfile"
 say "starting ${services[*]} for the tests"
 docker compose up --detach --wait --wait-timeout 300 "${services[@]}"
-[[ "$phase" == 3 ]] || docker compose run --rm ingestion-init
+[[ "$phase" == [35] ]] || docker compose run --rm ingestion-init
 say "tests of phase $phase"
 # tests IMAGE ARGUMENTS...: pytest in that image.
 tests() {

@@ -22,6 +22,7 @@ optional() {
   fi
 }
 optional kafka-ui KAFKA_UI_IMAGE
+[[ " $* " != *" prometheus "* ]] || optional grafana GRAFANA_IMAGE
 
 start() {
   say "starting $*"
@@ -31,9 +32,13 @@ start() {
   }
 }
 # These start last: the history needs no scores, and the features of its end come from Bronze faster than from Kafka.
+# Prometheus too: that they are not there yet is no alert.
 first=() last=()
 for service in "${services[@]}"; do
-  if [[ "$service" == scorer || "$service" == feature-stream ]]; then last+=("$service"); else first+=("$service"); fi
+  case "$service" in
+  scorer | feature-stream | prometheus | grafana) last+=("$service") ;;
+  *) first+=("$service") ;;
+  esac
 done
 start "${first[@]}"
 if [[ " ${services[*]} " == *" producer "* ]]; then

@@ -21,6 +21,7 @@ from training.data import Examples, Periods, load_examples, periods, split_by_ti
 from training.errors import UserError
 from training.estimators import fit, scores
 from training.export import INPUT, OUTPUT, check_parity, export_onnx, onnx_scores
+from training.reference import distribution, reference
 from training.settings import Settings, load_settings
 
 # Read now: MLflow writes the address that it is given into the environment.
@@ -417,6 +418,8 @@ def test_a_run_leaves_what_serving_takes(own: Registry, parts: tuple[Examples, E
     assert described["typical"].keys() == set(FEATURES)
     assert (described["algorithm"], described["run_id"]) == ("random_forest", version.run_id)
     assert datetime.fromisoformat(described["trained_at"]).tzinfo
+    seen = json.loads((folder / "serving" / "reference.json").read_text())
+    assert seen["features"].keys() == set(FEATURES)
     assert {p.name for p in (folder / "plots").iterdir()} == {
         "precision_recall.png",
         "calibration.png",
@@ -511,3 +514,30 @@ def test_a_registry_that_fails_is_not_an_empty_one(own: Registry, monkeypatch: p
     gone = mlflow.MlflowClient("http://localhost:1")
     with pytest.raises((MlflowException, UserError)):
         registry.in_production(gone)
+
+
+def test_a_reference_has_ten_even_bins_and_counts_by_weight() -> None:
+    values = np.linspace(0, 1, 10_000)
+    even = distribution(values, np.ones(10_000))
+    assert len(even["edges"]) == 9
+    assert even["shares"] == pytest.approx([0.1] * 10, abs=0.001)
+    # The upper half stands for three times as many payments.
+    heavy = distribution(values, np.where(values > 0.5, 3.0, 1.0))
+    assert heavy["edges"][4] > 0.6
+    assert heavy["shares"] == pytest.approx([0.1] * 10, abs=0.001)
+
+
+def test_a_reference_of_a_flag_has_a_bin_for_each_value() -> None:
+    flag = distribution(np.array([0.0] * 70 + [1.0] * 30), np.ones(100))
+    assert flag["shares"] == pytest.approx([0.7, 0.3, 0.0])
+    assert 0 < flag["edges"][0] < 1e-6
+
+
+def test_a_reference_knows_every_feature(parts: tuple[Examples, Examples]) -> None:
+    _, holdout = parts
+    made = reference(holdout, np.linspace(0, 1, len(holdout)))
+    assert list(made["features"]) == list(FEATURES)
+    for found in (made["score"], *made["features"].values()):
+        assert len(found["shares"]) == len(found["edges"]) + 1
+        assert sum(found["shares"]) == pytest.approx(1)
+        assert found["edges"] == sorted(set(found["edges"]))

@@ -25,6 +25,7 @@ from training.errors import UserError
 from training.estimators import fit, scores
 from training.evaluate import Report, evaluate, plots
 from training.export import check_parity, export_onnx
+from training.reference import reference
 from training.settings import EXPERIMENT, MODEL_NAME, Settings, load_settings
 
 # What skops would ask about when it loads a forest, or gradient boosting: they were made right here.
@@ -75,6 +76,7 @@ def train(settings: Settings) -> None:
         log_report(report, decision, seconds)
         log_plots(model, holdout, found, report)
         log_for_serving(settings, model, onnx, report, learned, run.info.run_id)
+        mlflow.log_dict(reference(holdout, found), "serving/reference.json")
         registered = log_model(model, learned)
     registry.promote(client, registered, decision)
     tell(report, registered, decision)

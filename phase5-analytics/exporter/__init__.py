@@ -1,0 +1,4 @@
+"""kafka-exporter: what the broker knows of topics and consumer groups, for Prometheus.
+
+python -m exporter
+"""

@@ -1,0 +1,46 @@
+"""Serves /metrics until SIGTERM. Upstream is the broker, downstream Prometheus."""
+
+import logging
+import signal
+import sys
+import threading
+
+from confluent_kafka.admin import AdminClient
+from prometheus_client import REGISTRY, start_http_server
+
+from exporter.cluster import look
+from exporter.collector import KafkaCollector
+from exporter.log import set_up_logging
+from exporter.settings import Settings, SettingsError, load_settings
+
+log = logging.getLogger("exporter")
+
+
+def main() -> None:
+    """Run until SIGTERM; a wrong setting is one line and exit code 2. A broker that is away is no reason to end."""
+    set_up_logging()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = load_settings(Settings)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    # librdkafka's own words about a broker that is away would fill the log; the collector says it once.
+    admin = AdminClient(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "client.id": "kafka-exporter",
+            "reconnect.backoff.max.ms": 2_000,
+            "log_level": 0,
+        }
+    )
+    REGISTRY.register(KafkaCollector(lambda: look(admin, settings.kafka_timeout_seconds), settings.cache_seconds))
+    start_http_server(settings.metrics_port)
+    log.info("serving /metrics on port %d for %s", settings.metrics_port, settings.kafka_bootstrap_servers)
+    stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The few kinds of panel that the dashboards are made of, so that all look and behave alike."""
+
+from collections.abc import Mapping, Sequence
+
+from grafana_foundation_sdk.builders import common, stat, timeseries
+from grafana_foundation_sdk.builders.dashboard import Dashboard, DashboardLink, ThresholdsConfig
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    GraphThresholdsStyleMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    StackingMode,
+    TooltipDisplayMode,
+    VisibilityMode,
+)
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    Threshold,
+    ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
+)
+
+# The datasource of provisioning/datasources.
+PROMETHEUS = DataSourceRef("prometheus", "prometheus")
+TAG = "fraud-platform"
+FULL_WIDTH = 24
+
+# A colour, and the value from which on it holds; None is the lowest.
+Steps = Sequence[tuple[str, float | None]]
+GREEN: Steps = [("green", None)]
+
+
+def dashboard(title: str, uid: str, description: str) -> Dashboard:
+    """An empty dashboard with what all of them have: refresh, shared cursor, links to the others and to the alerts."""
+    return (
+        Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([TAG])
+        .timezone("browser")
+        .refresh("10s")
+        .time("now-30m", "now")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .link(
+            DashboardLink("Other dashboards")
+            .type(DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(False)
+            .keep_time(True)
+        )
+        .link(
+            DashboardLink("Alerts").type(DashboardLinkType.LINK).icon("bell").url("/alerting/list").target_blank(False)
+        )
+    )
+
+
+def number(
+    title: str,
+    description: str,
+    expr: str,
+    unit: str = "short",
+    steps: Steps = GREEN,
+    *,
+    decimals: int | None = None,
+    texts: Mapping[str, str] | None = None,
+    width: int = 4,
+) -> stat.Panel:
+    """One value, coloured by its thresholds, over a faint line of how it got there.
+
+    Args:
+        texts: what is shown instead of certain values.
+    """
+    panel = (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .datasource(PROMETHEUS)
+        .unit(unit)
+        .thresholds(_thresholds(steps))
+        .color_mode(BigValueColorMode.VALUE)
+        .graph_mode(BigValueGraphMode.AREA)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .with_target(_query(expr, title))
+        .span(width)
+        .height(4)
+    )
+    if decimals is not None:
+        panel.decimals(decimals)
+    if texts:
+        panel.mappings([ValueMap({value: ValueMappingResult(text=text) for value, text in texts.items()})])
+    return panel
+
+
+def lines(
+    title: str,
+    description: str,
+    queries: Mapping[str, str],
+    unit: str = "short",
+    steps: Steps | None = None,
+    *,
+    stacked: bool = False,
+    maximum: float | None = None,
+    width: int = 8,
+) -> timeseries.Panel:
+    """Lines over time.
+
+    Args:
+        queries: what to call a line (label names in {{ }}), and its PromQL.
+        steps: thresholds, drawn as lines.
+        stacked: the lines are parts of one whole.
+    """
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(description)
+        .datasource(PROMETHEUS)
+        .unit(unit)
+        .min(0)
+        .line_width(1)
+        .fill_opacity(25 if stacked else 8)
+        .show_points(VisibilityMode.NEVER)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(LegendDisplayMode.TABLE)
+            .placement(LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs(["lastNotNull", "max"])
+        )
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+        .span(width)
+        .height(8)
+    )
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+    if maximum is not None:
+        panel.max(maximum)
+    if steps:
+        panel.thresholds(_thresholds(steps))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
+    for position, (legend, expr) in enumerate(queries.items()):
+        panel.with_target(_query(expr, legend).ref_id(chr(ord("A") + position)))
+    return panel
+
+
+def or_none(expr: str, label: str) -> str:
+    """The expression, or a line "none" at 0 where it gives nothing: a labelled counter begins with its first event."""
+    return f'{expr} or on () label_replace(vector(0), "{label}", "none", "", "")'
+
+
+def _query(expr: str, legend: str) -> Dataquery:
+    return Dataquery().datasource(PROMETHEUS).expr(expr).legend_format(legend).range().ref_id("A")
+
+
+def _thresholds(steps: Steps) -> ThresholdsConfig:
+    return (
+        ThresholdsConfig()
+        .mode(ThresholdsMode.ABSOLUTE)
+        .steps([Threshold(value=value, color=color) for color, value in steps])
+    )

@@ -1,0 +1,55 @@
+"""Prometheus's configuration and rules: valid, and every alert tested, described and explained."""
+
+import re
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PHASE = Path(__file__).parents[1]
+PROMETHEUS = PHASE / "prometheus"
+RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "rules" / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def promtool(*arguments: str | Path) -> None:
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configuration_is_valid() -> None:
+    promtool("check", "config", "--lint=all", "--lint-fatal", PROMETHEUS / "prometheus.yml")
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_alerts_fire_and_keep_still(file: Path) -> None:
+    promtool("test", "rules", file)
+
+
+def test_every_alert_is_tested_firing_and_not_firing() -> None:
+    fires: dict[str, bool] = defaultdict(bool)
+    keeps_still: dict[str, bool] = defaultdict(bool)
+    for file in TESTS:
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            for case in test["alert_rule_test"]:
+                (fires if case["exp_alerts"] else keeps_still)[case["alertname"]] = True
+    names = {rule["alert"] for rule in alerts()}
+    assert names - set(fires) == set()
+    assert names - set(keeps_still) == set()
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+    headings = re.findall(r"^#+ (.+)$", (PHASE / "README.md").read_text(), flags=re.MULTILINE)
+    assert rule["alert"] in headings
+    assert rule["annotations"]["runbook"] == f"phase5-analytics/README.md#{rule['alert'].lower()}"
