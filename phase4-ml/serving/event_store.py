@@ -174,7 +174,7 @@ def unpack_merchant(days: Mapping[bytes, bytes]) -> tuple[dict[int, int], list[F
 def positions(store: redis.Redis) -> dict[tuple[str, int], int]:
     """The offset of the first message that is not in Redis, by topic and partition."""
     found: dict[tuple[str, int], int] = {}
-    raw: dict[bytes, bytes] = store.hgetall(POSITIONS_KEY)  # type: ignore[assignment]
+    raw: dict[bytes, bytes] = store.hgetall(POSITIONS_KEY)
     for place, offset in raw.items():
         topic, _, partition = place.decode().rpartition(":")
         found[topic, int(partition)] = int(offset)

@@ -163,4 +163,4 @@ def _with_requests() -> dict[str, Any]:
     return document
 
 
-app.openapi = _with_requests  # type: ignore[method-assign]
+app.openapi = _with_requests
