@@ -24,7 +24,8 @@ VICTIMS = {
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return load_settings()
+    # A broker that was killed reads its logs first, on a machine that does much else.
+    return load_settings().model_copy(update={"connect_timeout_seconds": 180})
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
