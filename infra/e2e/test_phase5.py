@@ -26,7 +26,7 @@ def firing() -> set[str]:
 
 def test_everything_is_scraped() -> None:
     wait_until(lambda: set(targets().values()) == {"up"}, f"all targets up: {targets()}", 180)
-    assert len(targets()) == 17
+    assert len(targets()) == 18
     print(f"| targets | {len(targets())} up |")
 
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,12 @@ from ingestion.pacing import Pacer
 from ingestion.registry import Registry, load_encoder
 from ingestion.resume import Simulation, last_of_each_partition, load_or_start, not_yet_sent, reader
 from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from ingestion.simulator.burst import Burst, label_of, own_id
 from ingestion.simulator.invalid import make_invalid
-from ingestion.simulator.payments import DAY_MS
+from ingestion.simulator.payments import DAY_MS, Payments
 from ingestion.simulator.records import Records
 from ingestion.simulator.stream import POSITIONS_A_DAY, Labels, Stream, position_of
+from ingestion.wire import Encoder
 
 log = logging.getLogger("producer")
 
@@ -85,6 +88,8 @@ class Simulator:
         )
         self._records = Records(self.stream)
         self._partition = self.stream.people.partitions(partitions)
+        self._burst = Burst(simulation.sim_seed, settings.fraud_burst, self.stream.people, self.stream.merchants)
+        self._burst_labels: deque[tuple[int, dict[str, Any]]] = deque()
         self._transaction_encoder = load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)
         self._label_encoder = load_encoder(registry, settings.schema_dir, LABELS_TOPIC)
         self._day_labels = (NOTHING_SENT, Labels(*(np.empty(0, np.int64),) * 5))
@@ -116,6 +121,7 @@ class Simulator:
                 log.info("history is complete; live from here", extra={"fields": {"tps": self.settings.producer_tps}})
             self._send_day(day, pacer if live else None)
             day += 1
+        self._send_burst_labels()
 
     def _send_day(self, day: int, pacer: Pacer | None) -> None:
         block = self.stream.block(day)
@@ -133,23 +139,44 @@ class Simulator:
             self._send_payments(payments.take(index), positions[part], day)
             sent += len(index)
             self._send_labels(day, int(arrival[part][-1]))
+            self._send_burst_labels(int(arrival[part][-1]))
             self._report(day, arrival[part][-1])
         if not self._stop.is_set():
             self._send_labels(day, (day + 1) * DAY_MS)
             self._report(day, (day + 1) * DAY_MS)
 
-    def _send_payments(self, payments: Any, positions: np.ndarray, day: int) -> None:
-        encode, keys = self._transaction_encoder.encode, self._records.keys
+    def _send_payments(self, payments: Payments, positions: np.ndarray, day: int) -> None:
         records = list(self._records.transactions(payments, positions))
-        users, partitions = payments.user.tolist(), self._partition[payments.user].tolist()
-        batch = [
-            {"key": keys[user], "value": encode(record), "partition": partition}
-            for user, partition, record in zip(users, partitions, records, strict=True)
-        ]
-        self.delivery.send_batch(TRANSACTIONS_TOPIC, batch)
+        self._send_records(TRANSACTIONS_TOPIC, self._transaction_encoder, payments.user, records)
+        if self.settings.fraud_burst and day >= self.simulation.live_day:
+            self._send_burst(payments, positions)
         if self.settings.invalid_rate:
             rng = np.random.default_rng([self.settings.sim_seed, 4, int(positions[0])])
             self._send_invalid(records, rng)
+
+    def _send_records(self, topic: str, encoder: Encoder, users: np.ndarray, records: list[dict[str, Any]]) -> None:
+        """Each under its user's key, and so in its partition."""
+        keys, partitions = self._records.keys, self._partition[users].tolist()
+        batch = [
+            {"key": keys[user], "value": encoder.encode(record), "partition": partition}
+            for user, partition, record in zip(users.tolist(), partitions, records, strict=True)
+        ]
+        self.delivery.send_batch(topic, batch)
+
+    def _send_burst(self, payments: Payments, positions: np.ndarray) -> None:
+        extra, beside = self._burst.beside(payments, positions)
+        records = [own_id(record) for record in self._records.transactions(extra, beside)]
+        self._send_records(TRANSACTIONS_TOPIC, self._transaction_encoder, extra.user, records)
+        self._burst_labels.extend(zip(extra.user.tolist(), map(label_of, records), strict=True))
+
+    def _send_burst_labels(self, until_ms: int | None = None) -> None:
+        """Send the burst's labels that are reported up to a moment; at the end all, since nobody else knows them."""
+        due = []
+        while self._burst_labels and (until_ms is None or self._burst_labels[0][1]["reported_at"] <= until_ms):
+            due.append(self._burst_labels.popleft())
+        if due:
+            users = np.array([user for user, _ in due])
+            self._send_records(LABELS_TOPIC, self._label_encoder, users, [label for _, label in due])
 
     def _send_invalid(self, good: list[dict[str, Any]], rng: np.random.Generator) -> None:
         encoder = self._transaction_encoder
@@ -178,13 +205,7 @@ class Simulator:
             return
         due = labels.take(np.arange(count))
         self._day_labels = (day, labels.take(np.arange(count, len(labels))))
-        batch = [
-            {"key": self._records.keys[user], "value": self._label_encoder.encode(record), "partition": partition}
-            for user, partition, record in zip(
-                due.user.tolist(), self._partition[due.user].tolist(), self._records.labels(due), strict=True
-            )
-        ]
-        self.delivery.send_batch(LABELS_TOPIC, batch)
+        self._send_records(LABELS_TOPIC, self._label_encoder, due.user, list(self._records.labels(due)))
 
     def _catch_up_labels(self, first_day: int) -> None:
         """After a crash labels may lag behind the payments: send those of the days before."""

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     runway_days: int = Field(default=90, ge=0, le=3650)
     label_delay_scale: float = Field(default=1.0, gt=0, le=1)
     invalid_rate: float = Field(default=0.0, ge=0, le=1)
+    fraud_burst: float = Field(default=0.0, ge=0, le=1)
 
     schema_dir: Path = Path(__file__).parent.parent / "schemas"
     state_dir: Path = Path("/var/lib/producer")

@@ -8,6 +8,7 @@ from ingestion.dead_letters import Decoder
 from ingestion.kafka import wait_for_broker
 from ingestion.registry import Registry
 from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from ingestion.simulator.burst import PREFIX, REPORT_DELAY_MS
 from ingestion.simulator.invalid import REFUSED, RULE_BREAKERS, UNDECODABLE
 from stack import (
     assert_exactly_once,
@@ -122,6 +123,35 @@ def test_every_kind_of_bad_message_is_accounted_for_and_the_good_stream_is_untou
         expected = b"MSG_SIZE_TOO_LARGE" if kind == "too_large" else b"SerializationError"
         assert headers["dlq.reasons"] == expected, (kind, headers)
     assert {kind_of(m.value() or b"") for m in dead} == set(REFUSED)
+
+
+def test_a_burst_of_fraud_comes_with_its_labels_and_leaves_the_stream_as_it_is(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with producing(tmp_path, **SMALL, fraud_burst=0.2) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 25_000, "some live traffic")
+        producer.terminate()
+    assert_exactly_once(settings, tmp_path)
+    decoder = Decoder(Registry(settings.schema_registry_url))
+    payments, labels = (
+        {
+            record["transaction_id"]: record
+            for record in (decoder.decode(m.value()) for m in messages_in(settings, topic))
+        }
+        for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC)
+    )
+    extra = {name: record for name, record in payments.items() if name.startswith(PREFIX)}
+    assert len(extra) > 100
+    # Beside live payments only, and every one of them is known as fraud, an hour later.
+    live_ms = min(record["event_time"] for record in extra.values()).timestamp() * 1000
+    assert len(extra) == pytest.approx(
+        0.2 * sum(r["event_time"].timestamp() * 1000 >= live_ms for n, r in payments.items() if n not in extra), rel=0.2
+    )
+    for name, record in extra.items():
+        label = labels[name]
+        assert (label["is_fraud"], label["fraud_type"]) == (True, "card_testing")
+        assert (label["reported_at"] - record["event_time"]).total_seconds() * 1000 == REPORT_DELAY_MS
 
 
 def kind_of(value: bytes) -> str:

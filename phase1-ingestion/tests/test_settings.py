@@ -13,6 +13,7 @@ WRONG = [
     ({"SIM_USERS": "many"}, "SIM_USERS=many:"),
     ({"SIMULATOR": "maybe"}, "SIMULATOR=maybe:"),
     ({"INVALID_RATE": "2"}, "INVALID_RATE=2:"),
+    ({"FRAUD_BURST": "2"}, "FRAUD_BURST=2:"),
     ({"SCHEMA_REGISTRY_URL": "http://schema-registry:1"}, "SCHEMA_REGISTRY_URL=http://schema-registry:1: no schema"),
     ({"SCHEMA_DIR": "/nowhere"}, "schema /nowhere/transaction.avsc: No such file or directory; restore the file"),
     ({"STATE_DIR": "/nowhere"}, "/nowhere/simulation.json: "),

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from ingestion.simulator.burst import TURN_MS, Burst
 from ingestion.simulator.merchants import ATM, POS
 from ingestion.simulator.payments import DAY_MS, HONEST, HOUR_MS, SCENARIOS, Payments
 from ingestion.simulator.stream import POSITIONS_A_DAY, Stream, position_of, transaction_id
@@ -177,3 +178,17 @@ def test_ids_tell_their_position_and_nobody_elses_do() -> None:
         "replay-ab-1",
     ):
         assert position_of(foreign) is None
+
+
+def test_a_burst_is_extra_payments_of_one_cardholder_and_device_at_a_time() -> None:
+    block = world().block(START + 9)
+    burst = Burst(42, 0.1, world().people, world().merchants)
+    extra, beside = burst.beside(block.payments, block.positions)
+    assert len(extra) == pytest.approx(0.1 * len(block.payments), rel=0.1)
+    assert set(beside.tolist()) <= set(block.positions.tolist())
+    assert extra.cents.max() <= 2_500
+    for turn in np.unique(extra.event_ms // TURN_MS):
+        own = extra.take(extra.event_ms // TURN_MS == turn)
+        assert len(set(own.user.tolist())) == len(set(own.device.tolist())) == 1
+        assert 1 <= len(set(own.merchant.tolist())) <= 4
+    assert len(set(extra.user.tolist())) > 100

@@ -60,12 +60,30 @@ create table if not exists predictions (
 );
 create index if not exists predictions_transaction_id on predictions (transaction_id);
 create index if not exists predictions_predicted_at on predictions (predicted_at);
+-- How many payments of a day got which tier: counted once, since the table itself soon is too large to be counted.
+create table if not exists prediction_days (
+    event_day date not null,
+    model_version text not null,
+    risk_tier text not null,
+    payments bigint not null,
+    primary key (event_day, model_version, risk_tier)
+);
 """
 # Postgres takes the lines apart: they go through this process as they are, which has requests to answer meanwhile.
+# Days are counted in one order, so that two workers wait for each other at most, and never for ever.
 INSERT = """
-insert into predictions
-select * from jsonb_populate_recordset(null::predictions, %s::jsonb)
-on conflict (prediction_id) do nothing
+with stored as (
+    insert into predictions
+    select * from jsonb_populate_recordset(null::predictions, %s::jsonb)
+    on conflict (prediction_id) do nothing
+    returning (event_time at time zone 'UTC')::date as event_day, model_version, risk_tier
+), counted as (
+    insert into prediction_days
+    select event_day, model_version, risk_tier, count(*) from stored group by 1, 2, 3 order by 1, 2, 3
+    on conflict (event_day, model_version, risk_tier)
+    do update set payments = prediction_days.payments + excluded.payments
+)
+select count(*) from stored
 """
 
 
@@ -248,7 +266,8 @@ class PredictionLog:
             connection = self._connected()
             with connection, connection.cursor() as cursor:
                 cursor.execute(INSERT, (f"[{b','.join(lines).decode(errors='replace')}]",))
-                return cursor.rowcount
+                ((stored,),) = cursor.fetchall()
+                return stored
         except NO_PREDICTION:
             raise
         except psycopg2.Error:

@@ -7,6 +7,18 @@ from dashboards.panels import dashboard, lines, number, or_none
 ERRORS = "api:fraud_request_errors:ratio_rate5m"
 DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
 HITS = "api:fraud_redis_cache_hits:ratio_rate5m"
+HIGH, SETTLED = 'risk_tier="high"', 'settled="true"'
+
+
+def precision(selected: str) -> str:
+    """Known frauds among the payments in tier high."""
+    return f"sum(fraud_quality_known_frauds{{{selected}}}) / (sum(fraud_quality_payments{{{selected}}}) > 0)"
+
+
+def recall(selected: str = "") -> str:
+    """The share of the known frauds that were in tier high."""
+    high = f"{HIGH}, {selected}" if selected else HIGH
+    return f"sum(fraud_quality_known_frauds{{{high}}}) / (sum(fraud_quality_known_frauds{{{selected}}}) > 0)"
 
 
 def quantiles(histogram: str, window: str = "1m") -> dict[str, str]:
@@ -24,7 +36,7 @@ def build() -> Dashboard:
         "ml-monitoring",
         "The model at work: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
     )
-    for section in (_now, _scores, _speed, _features, _drift, _after):
+    for section in (_now, _scores, _quality, _speed, _features, _drift, _after):
         section(board)
     return board
 
@@ -148,6 +160,44 @@ def _scores(board: Dashboard) -> None:
             "A step is a new Production model that was taken up, or a roll back. 0: rules.",
             {"version": "max(fraud_model_version)"},
             "none",
+        )
+    )
+
+
+def _quality(board: Dashboard) -> None:
+    board.with_row(Row("Quality, as labels arrive"))
+    board.with_panel(
+        lines(
+            "Precision of tier high",
+            "Known frauds among the payments of the last 44 days in tier high; it rises as labels arrive. Settled: of "
+            "payments older than 14 days; while there are none, or none in tier high, the same as known so far.",
+            {
+                "known so far": f"{precision(HIGH)} or on () vector(0)",
+                "settled": f"{precision(f'{HIGH}, {SETTLED}')} or on () {precision(HIGH)} or on () vector(0)",
+            },
+            "percentunit",
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Recall of tier high",
+            "Share of the known frauds of the last 44 days that were in tier high. 0 until the first label of a scored "
+            "fraud; settled as beside.",
+            {
+                "known so far": f"{recall()} or on () vector(0)",
+                "settled": f"{recall(SETTLED)} or on () {recall()} or on () vector(0)",
+            },
+            "percentunit",
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "How late labels are",
+            "From a payment to its label, in event time: what is known of the last days is that incomplete.",
+            quantiles("fraud_label_delay_seconds", window=""),
+            "dtdurations",
         )
     )
 
