@@ -1,9 +1,12 @@
 """Phase 5 on the stack as a user has it: everything is scraped, and alerts fire and clear."""
 
+import os
 import time
 from typing import Any
 
+import docker
 import httpx2
+from docker.models.containers import Container
 from stack import service, wait_until
 
 PROMETHEUS = "http://prometheus:9090"
@@ -24,6 +27,12 @@ def firing() -> set[str]:
     return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["state"] == "active"}
 
 
+def containers() -> list[Container]:
+    """All of the stack, also those that have ended."""
+    project = f"com.docker.compose.project={os.environ['COMPOSE_PROJECT_NAME']}"
+    return docker.from_env().containers.list(all=True, filters={"label": project})
+
+
 def test_everything_is_scraped() -> None:
     wait_until(lambda: set(targets().values()) == {"up"}, f"all targets up: {targets()}", 180)
     assert len(targets()) == 18
@@ -33,6 +42,21 @@ def test_everything_is_scraped() -> None:
 def test_dead_letters_raise_an_alert() -> None:
     """This stack's producer sends bad messages all the time."""
     wait_until(lambda: "DeadLetters" in firing(), "the alert on dead letters fires", 300)
+
+
+def test_a_burst_of_fraud_raises_an_alert() -> None:
+    """It has been on since the checks of phase 4."""
+    wait_until(lambda: "FraudRateHigh" in firing(), "the alert on the fraud rate fires", 420)
+
+
+def test_memory_limits_hold() -> None:
+    """Their sum fits the machine that the README asks for, and nobody has met his."""
+    running = [container for container in containers() if container.status == "running"]
+    limits = {container.name: container.attrs["HostConfig"]["Memory"] for container in running}
+    assert all(limits.values()), limits
+    print(f"| memory limits of {len(limits)} services | {sum(limits.values()) / 2**30:.1f} GiB |")
+    assert sum(limits.values()) <= 14 * 2**30
+    assert not [container.name for container in containers() if container.attrs["State"]["OOMKilled"]]
 
 
 def test_the_api_stopped_raises_an_alert_that_clears() -> None:

@@ -46,7 +46,8 @@ timed "checks and drills of phase 4" checks fraud-api-test 4
 # After the drills: the API's counters begin anew with it.
 timed "make predict-test" make --no-print-directory predict-test
 timed "make ml-models" make --no-print-directory ml-models
-docker compose --progress quiet start producer
+# With a wave of card testing, which the alert on the fraud rate must see.
+FRAUD_BURST=1 docker compose --progress quiet up --detach --no-deps producer
 build_test_image kafka-exporter phase5-analytics/exporter/Dockerfile
 # Drift has something to say once 500 live payments were looked at.
 panels_filled() {
