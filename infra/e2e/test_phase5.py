@@ -59,6 +59,20 @@ def test_memory_limits_hold() -> None:
     assert not [container.name for container in containers() if container.attrs["State"]["OOMKilled"]]
 
 
+def test_services_are_confined() -> None:
+    """Nobody is root or has a capability, nothing is reachable from elsewhere, and nothing writes to the repository."""
+    for container in containers():
+        config, host = container.attrs["Config"], container.attrs["HostConfig"]
+        assert config["User"] not in ("", "0", "root"), container.name
+        assert host["CapDrop"] == ["ALL"], container.name
+        assert "no-new-privileges:true" in host["SecurityOpt"], container.name
+        published = [binding["HostIp"] for bindings in (host["PortBindings"] or {}).values() for binding in bindings]
+        assert set(published) <= {"127.0.0.1"}, container.name
+        writable = [mount for mount in container.attrs["Mounts"] if mount["Type"] == "bind" and mount["RW"]]
+        assert not writable, container.name
+    print(f"| services confined | {len(containers())} |")
+
+
 def test_the_api_stopped_raises_an_alert_that_clears() -> None:
     wait_until(lambda: "ApiDown" not in firing(), "the API is up", 120)
     service("fraud-api").stop(timeout=30)

@@ -46,6 +46,26 @@ timed "checks and drills of phase 4" checks fraud-api-test 4
 # After the drills: the API's counters begin anew with it.
 timed "make predict-test" make --no-print-directory predict-test
 timed "make ml-models" make --no-print-directory ml-models
+# Every page of the table of addresses, at the address of the table.
+pages_answer() {
+  local setting path
+  while read -r setting path; do
+    curl -fsSL --max-time 30 --output /dev/null "http://localhost:${!setting}$path" ||
+      die "$setting: http://localhost:${!setting}$path does not answer"
+  done <<'EOF'
+SCHEMA_REGISTRY_PORT /subjects
+MINIO_CONSOLE_PORT /
+SPARK_MASTER_PORT /
+TRINO_PORT /ui/
+AIRFLOW_PORT /
+MLFLOW_PORT /
+API_PORT /docs
+PROMETHEUS_PORT /
+ALERTMANAGER_PORT /
+SUPERSET_PORT /login/
+EOF
+}
+timed "every page answers" pages_answer
 # With a wave of card testing, which the alert on the fraud rate must see.
 FRAUD_BURST=1 docker compose --progress quiet up --detach --no-deps producer
 build_test_image kafka-exporter phase5-analytics/exporter/Dockerfile
