@@ -37,7 +37,11 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build all images anew where something changed
 	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5) training
 
-.PHONY: pull push addresses
+.PHONY: backup restore pull push addresses
+backup: ## TO=folder: stop the stack, and keep all its data and .env there
+	@infra/scripts/backup.sh "$(TO)"
+restore: ## FROM=folder: what make backup has kept, into a stack without data
+	@infra/scripts/restore.sh "$(FROM)"
 pull: ## Take all our images from IMAGE_REGISTRY instead of building them
 	docker compose pull --ignore-buildable=false $(PHASE5) training
 push: ## Share all our images through IMAGE_REGISTRY

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# backup.sh FOLDER: every volume of the stack as an archive, and .env, whose secrets belong to them. The stack is stopped
+# first, so that all are of one moment: offsets, checkpoints and tables fit each other.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+
+[[ -n "${1:-}" ]] || die "where to? make backup TO=/path/to/a/folder"
+mkdir -p "$1"
+folder="$(cd "$1" && pwd)"
+[[ -z "$(ls -A "$folder")" ]] || die "$folder is not empty; name a new folder for each backup"
+docker image inspect "$(image base)" >/dev/null 2>&1 || die "there are no images; nothing was ever started here: make up"
+
+say "stopping the stack"
+docker compose --progress quiet stop
+umask 077
+cp .env "$folder/env"
+prefix="$(docker compose config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p')"
+for volume in $(docker compose config --volumes | sort); do
+  docker volume inspect "${prefix}_$volume" >/dev/null 2>&1 || continue
+  say "  $volume"
+  # As root in a container without a network: each service's files belong to that service's user.
+  docker run --rm --network none --user 0 --volume "${prefix}_$volume:/volume:ro" "$(image base)" \
+    tar -C /volume --numeric-owner -cf - . | gzip -1 >"$folder/$volume.tar.gz"
+done
+say "$(du -sh "$folder" | cut -f1) in $folder; start the stack again: make up"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# restore.sh FOLDER: what backup.sh has kept, into a stack without data; its .env takes the place of the present one.
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+
+[[ -f "${1:-}/env" ]] || die "where from? make restore FROM=/path/to/a/folder that make backup has filled"
+folder="$(cd "$1" && pwd)"
+prefix="$(docker compose config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p')"
+[[ -z "$(docker volume ls --quiet --filter "label=com.docker.compose.project=$prefix")" ]] ||
+  die "this stack has data; a restore would mix both. Keep it with make backup, or delete it with make clean, then: make restore FROM=$1"
+if [[ -f .env ]] && ! cmp --silent .env "$folder/env"; then
+  cp --preserve=mode .env .env.before-restore
+  say "the .env that was here is .env.before-restore"
+fi
+(umask 077 && cp "$folder/env" .env)
+
+infra/docker/base.sh
+for archive in "$folder"/*.tar.gz; do
+  volume="$(basename "$archive" .tar.gz)"
+  say "  $volume"
+  # With the labels that Compose gives its own, so that it takes them for its own.
+  docker volume create --label "com.docker.compose.project=$prefix" --label "com.docker.compose.volume=$volume" \
+    "${prefix}_$volume" >/dev/null
+  gunzip -c "$archive" | docker run --rm --interactive --network none --user 0 --volume "${prefix}_$volume:/volume" \
+    "$(image base)" tar -C /volume --numeric-owner -xpf -
+done
+say "restored; start the stack: make up"
