@@ -8,7 +8,7 @@ PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
 PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality
-PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus
+PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
 
@@ -28,7 +28,7 @@ phase3-up: ## Phase 3: Trino, Airflow; Silver and Gold by dbt, every 15 minutes
 	@infra/scripts/up.sh $(PHASE3)
 phase4-up: ## Phase 4: MLflow, Redis, a first model, every payment scored
 	@infra/scripts/up.sh $(PHASE4)
-phase5-up: ## Phase 5: Prometheus, alerts, Grafana
+phase5-up: ## Phase 5: Prometheus, alerts, Grafana, Superset
 	@infra/scripts/up.sh $(PHASE5)
 down: ## Stop everything; the data stays
 	docker compose down --remove-orphans

@@ -1,5 +1,6 @@
-"""Phase 5 on the stack as a user has it: everything is scraped, and alerts fire and clear."""
+"""Phase 5 on the stack as a user has it: everything is scraped, dashboards have data, and alerts fire and clear."""
 
+import json
 import os
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from stack import service, wait_until
 
 PROMETHEUS = "http://prometheus:9090"
 ALERTMANAGER = "http://alertmanager:9093"
+SUPERSET = "http://superset:8088"
 
 
 def targets() -> dict[str, str]:
@@ -37,6 +39,72 @@ def test_everything_is_scraped() -> None:
     wait_until(lambda: set(targets().values()) == {"up"}, f"all targets up: {targets()}", 180)
     assert len(targets()) == 18
     print(f"| targets | {len(targets())} up |")
+
+
+def superset() -> httpx2.Client:
+    """A client that is logged in as the administrator."""
+    login = {
+        "username": os.environ["SUPERSET_ADMIN_USER"],
+        "password": os.environ["SUPERSET_ADMIN_PASSWORD"],
+        "provider": "db",
+    }
+    answer = httpx2.post(f"{SUPERSET}/api/v1/security/login", json=login, timeout=60).raise_for_status()
+    return httpx2.Client(
+        base_url=SUPERSET, headers={"Authorization": f"Bearer {answer.json()['access_token']}"}, timeout=120
+    )
+
+
+def query_of(params: dict[str, Any]) -> dict[str, Any]:
+    """What the browser asks for to draw a chart with these settings."""
+    columns: list[Any] = [*params.get("all_columns", [])]
+    if axis := params.get("x_axis"):
+        grain = (
+            {"timeGrain": params["time_grain_sqla"], "columnType": "BASE_AXIS"} if "time_grain_sqla" in params else {}
+        )
+        columns.append({"label": axis, "sqlExpression": axis, "expressionType": "SQL", **grain})
+    groupby = params.get("groupby", [])
+    metrics = [*params.get("metrics", []), *([params["metric"]] if "metric" in params else [])]
+    return {
+        "columns": columns + ([groupby] if isinstance(groupby, str) else groupby),
+        "metrics": metrics or None,
+        "filters": [
+            {"col": each["subject"], "op": each["operator"], "val": each["comparator"]}
+            for each in params["adhoc_filters"]
+        ],
+        "orderby": [json.loads(order) for order in params.get("order_by_cols", [])],
+        "row_limit": params.get("row_limit", 100),
+    }
+
+
+def rows_of(client: httpx2.Client, chart: dict[str, Any]) -> tuple[int, str]:
+    """How many rows a chart is drawn from, and what went wrong."""
+    params = json.loads(chart["params"])
+    source, kind = params["datasource"].split("__")
+    context = {"datasource": {"id": int(source), "type": kind}, "force": True, "queries": [query_of(params)]}
+    answer = client.post("/api/v1/chart/data", json=context)
+    if answer.is_error:
+        return 0, answer.text
+    result = answer.json()["result"][0]
+    return result["rowcount"], result["error"] or ""
+
+
+def test_every_chart_of_superset_has_data() -> None:
+    with superset() as client:
+        boards = client.get("/api/v1/dashboard/").raise_for_status().json()["result"]
+        titles = {board["dashboard_title"] for board in boards}
+        assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed"}
+        for board in boards:
+            empty, slowest = [], (0.0, "")
+            charts = client.get(f"/api/v1/dashboard/{board['id']}/charts").raise_for_status().json()["result"]
+            for each in charts:
+                chart = client.get(f"/api/v1/chart/{each['id']}").raise_for_status().json()["result"]
+                started = time.monotonic()
+                rows, error = rows_of(client, chart)
+                slowest = max(slowest, (time.monotonic() - started, chart["slice_name"]))
+                if error or not rows:
+                    empty.append(f"{chart['slice_name']}: {error or 'no rows'}")
+            assert not empty, f"{board['dashboard_title']}: " + "; ".join(empty)
+            print(f"| {board['dashboard_title']} | {len(charts)} charts, slowest {slowest[1]} {slowest[0]:.1f} s |")
 
 
 def test_dead_letters_raise_an_alert() -> None:

@@ -25,4 +25,19 @@ row scorer "Scorer metrics" "http://localhost:$(env_value SCORER_METRICS_PORT)/m
 row prometheus Prometheus "http://localhost:$(env_value PROMETHEUS_PORT)"
 row alertmanager Alertmanager "http://localhost:$(env_value ALERTMANAGER_PORT)"
 row grafana Grafana "http://localhost:$(env_value GRAFANA_PORT)" "$(env_value GRAFANA_ADMIN_USER) / GRAFANA_ADMIN_PASSWORD in .env"
+row superset Superset "http://localhost:$(env_value SUPERSET_PORT)" "$(env_value SUPERSET_ADMIN_USER) / SUPERSET_ADMIN_PASSWORD in .env"
+
+# look SERVICE TEXT: a first thing to look at, where there is something to see.
+look() { if grep -qx "$1" <<<"$running"; then printf '  %s\n' "$2"; fi; }
+
+printf '\n  Look at first:\n'
+if grep -qx fraud-api <<<"$running"; then
+  look fraud-api "make predict-test: one payment scored; http://localhost:$(env_value API_PORT)/docs has the rest"
+  look superset "http://localhost:$(env_value SUPERSET_PORT)/dashboard/list/: the Real-Time Risk Feed, payments as they are scored"
+  look prometheus "http://localhost:$(env_value PROMETHEUS_PORT)/alerts: what would be wrong, and the runbook line for it"
+else
+  look producer "docker compose logs --tail 5 producer: what is sent; make kafka-lag: who has read it"
+  look spark-master "http://localhost:$(env_value SPARK_MASTER_PORT): the streaming job; make phase3-up makes tables of its rows"
+  look airflow-api-server "http://localhost:$(env_value AIRFLOW_PORT)/dags/fraud_pipeline: the runs that build Silver and Gold"
+fi
 printf '\n'

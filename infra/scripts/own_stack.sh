@@ -45,6 +45,8 @@ run_in_stack() {
     --env SCHEMA_REGISTRY_URL=http://schema-registry:8081 --env "SPARK_S3_SECRET=$(env_value SPARK_S3_SECRET)" \
     --env "AIRFLOW_ADMIN_USER=$(env_value AIRFLOW_ADMIN_USER)" \
     --env "AIRFLOW_ADMIN_PASSWORD=$(env_value AIRFLOW_ADMIN_PASSWORD)" \
+    --env "SUPERSET_ADMIN_USER=$(env_value SUPERSET_ADMIN_USER)" \
+    --env "SUPERSET_ADMIN_PASSWORD=$(env_value SUPERSET_ADMIN_PASSWORD)" \
     --env "TRINO_S3_SECRET=$(env_value TRINO_S3_SECRET)" --env MLFLOW_TRACKING_URI=http://mlflow:5000 \
     --env "FRAUD_DB_PASSWORD=$(env_value FRAUD_DB_PASSWORD)" --env "REDIS_PASSWORD=$(env_value REDIS_PASSWORD)" \
     --user 0 "$(image "$name")" "$@")"

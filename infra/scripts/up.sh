@@ -32,11 +32,11 @@ start() {
   }
 }
 # These start last: the history needs no scores, and the features of its end come from Bronze faster than from Kafka.
-# Prometheus too: that they are not there yet is no alert.
+# Prometheus too: that they are not there yet is no alert. Superset has nothing to show before.
 first=() last=()
 for service in "${services[@]}"; do
   case "$service" in
-  scorer | feature-stream | prometheus | grafana) last+=("$service") ;;
+  scorer | feature-stream | prometheus | grafana | superset) last+=("$service") ;;
   *) first+=("$service") ;;
   esac
 done

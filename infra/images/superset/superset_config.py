@@ -1,0 +1,51 @@
+"""What differs from Superset's defaults. What a user may change comes from .env."""
+
+import os
+
+from sqlalchemy.engine import URL
+
+SECRET_KEY = os.environ["SUPERSET_SECRET_KEY"]
+SQLALCHEMY_DATABASE_URI = URL.create(
+    "postgresql+psycopg2",
+    username="superset",
+    password=os.environ["SUPERSET_DB_PASSWORD"],
+    host=os.environ.get("POSTGRES_HOST", "postgres"),
+    database="superset",
+).render_as_string(hide_password=False)
+
+# One process serves: files on its own disk are enough. Gold changes every 15 minutes.
+_CACHE = {"CACHE_TYPE": "FileSystemCache", "CACHE_THRESHOLD": 500, "CACHE_DEFAULT_TIMEOUT": 300}
+CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/cache"}
+DATA_CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/data"}
+RATELIMIT_STORAGE_URI = "memory://"
+
+# No worker beside the web server: nothing is queried in the background, no alerts, no thumbnails.
+CELERY_CONFIG = None
+SUPERSET_WEBSERVER_TIMEOUT = 60
+
+# The page loads from this server alone, and sends nothing to anybody else. Plain HTTP, as all services here.
+TALISMAN_CONFIG = {
+    "content_security_policy": {
+        "base-uri": ["'self'"],
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "blob:", "data:"],
+        "worker-src": ["'self'", "blob:"],
+        "connect-src": ["'self'"],
+        "object-src": "'none'",
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "script-src": ["'self'", "'strict-dynamic'"],
+    },
+    "content_security_policy_nonce_in": ["script-src"],
+    "force_https": False,
+    "session_cookie_secure": False,
+}
+SESSION_COOKIE_SAMESITE = "Lax"
+
+# What the charts draw with, where a label has no colour of its own.
+EXTRA_CATEGORICAL_COLOR_SCHEMES = [
+    {
+        "id": "fraudPlatform",
+        "label": "Fraud platform",
+        "colors": ["#2F6FB2", "#38A3A5", "#8E6BBF", "#E8963E", "#6B7A8F", "#C65B7C", "#7FB069", "#B8A14A"],
+    }
+]
