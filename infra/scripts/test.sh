@@ -40,7 +40,7 @@ docker compose up --detach --wait --wait-timeout 300 "${services[@]}"
 say "tests of phase $phase"
 # tests IMAGE ARGUMENTS...: pytest in that image.
 tests() {
-  run_in_stack "$1-test" python3 -m pytest "${@:2}" || {
+  run_in_stack "$1-test" python3 -m pytest --durations=8 --durations-min=5 "${@:2}" || {
     docker compose logs --tail 15
     die "tests of phase $phase failed; the services' last lines stand above"
   }
