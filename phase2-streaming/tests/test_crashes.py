@@ -58,6 +58,18 @@ def test_kill_9(settings: Settings, load: ProducerProcess, victim: str, round_nu
     print(f"| {victim} | {round_number + 1} | {moment:.1f} s into a batch | next commit after {healed:.0f} s |")
 
 
+def test_batches_wait_for_the_registry(settings: Settings, load: ProducerProcess) -> None:
+    restarts = service("spark-streaming").attrs["RestartCount"]
+    registry = service("schema-registry")
+    registry.stop(timeout=10)
+    away = time.monotonic()
+    wait_until(lambda: time.monotonic() - away > 25, "the outage itself, of two batches")
+    registry.start()
+    back = time.time()
+    wait_until(lambda: batches_done() > back, "a batch after the registry is back", 120)
+    assert service("spark-streaming").attrs["RestartCount"] == restarts
+
+
 def test_afterwards_every_message_is_there_once(settings: Settings, load: ProducerProcess) -> None:
     load.process.send_signal(signal.SIGSTOP)  # no more load, so that the counts can be compared
     try:
