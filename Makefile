@@ -85,8 +85,8 @@ dlq-redrive: ## REASON=… | OFFSET=… | ALL=1 [SET=field=value] [GO=1]: send t
 	@$(call ingestion,) dlq-redrive $(addprefix --reason ,$(REASON)) $(addprefix --offset ,$(OFFSET)) $(if $(ALL),--all) $(if $(SET),--set '$(SET)') $(if $(GO),--go)
 
 .PHONY: dbt-run dbt-test dbt-docs
-dbt-run: ## [SELECT=…]: build Silver and Gold now
-	docker compose exec airflow-scheduler dbt-run build --exclude-resource-type test unit_test $(addprefix --select ,$(SELECT))
+dbt-run: ## [SELECT=…] [FULL=1]: build Silver and Gold now; FULL from the beginning
+	docker compose exec airflow-scheduler dbt-run build --exclude-resource-type test unit_test $(if $(FULL),--full-refresh) $(addprefix --select ,$(SELECT))
 dbt-test: ## [SELECT=…]: test the data now
 	docker compose exec airflow-scheduler dbt-run test --exclude-resource-type unit_test $(addprefix --select ,$(SELECT))
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
