@@ -141,7 +141,7 @@ class BronzeTable:
         self._path = f"{settings.bronze_path}/{self._name}"
         self._last_rows: int | None = None  # how many the batch before had; None before the first one
         self._ensure_table(spark)
-        self._newest: datetime | None = spark.read.format("delta").load(self._path).agg(F.max("event_time")).first()[0]
+        self._newest = self._newest_event(spark)
 
     def _ensure_table(self, spark: SparkSession) -> None:
         """The table exists, empty if need be, before the first batch, so that readers can be set up at once."""
@@ -155,6 +155,12 @@ class BronzeTable:
         for name, value in TABLE_PROPERTIES.items():
             builder = builder.property(name, value)
         builder.partitionedBy("event_date").execute()
+
+    def _newest_event(self, spark: SparkSession) -> datetime | None:
+        """The newest event time in the table. Delta knows the newest day without reading a file; then only that is read."""
+        table = spark.read.format("delta").load(self._path)
+        newest_day = table.agg(F.max("event_date")).first()[0]
+        return table.where(F.col("event_date") == newest_day).agg(F.max("event_time")).first()[0]
 
     def write(self, batch: DataFrame, batch_id: int) -> None:
         """Write one batch: good rows to Delta, bad rows to the dead letter topic.

@@ -4,16 +4,41 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 from confluent_kafka.admin import AdminClient
 from prometheus_client import REGISTRY, start_http_server
 
-from exporter.cluster import look
+from exporter.cluster import Cluster, look
 from exporter.collector import KafkaCollector
 from exporter.log import set_up_logging
 from exporter.settings import Settings, SettingsError, load_settings
 
 log = logging.getLogger("exporter")
+
+
+def asking(settings: Settings) -> Callable[[], Cluster]:
+    """A look at the cluster, as often as it is asked for, with one client for as long as that gets answers.
+
+    After a broker came back under another address a client was seen to wait for ever, where a new one was answered at once.
+    """
+    options = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "client.id": "kafka-exporter",
+        "reconnect.backoff.max.ms": 2_000,
+        # librdkafka's own words about a broker that is away would fill the log; the collector says it once.
+        "log_level": 0,
+    }
+    client: AdminClient | None = None
+
+    def ask() -> Cluster:
+        nonlocal client
+        asked, client = client or AdminClient(options), None
+        cluster = look(asked, settings.kafka_timeout_seconds)
+        client = asked
+        return cluster
+
+    return ask
 
 
 def main() -> None:
@@ -27,16 +52,7 @@ def main() -> None:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    # librdkafka's own words about a broker that is away would fill the log; the collector says it once.
-    admin = AdminClient(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
-            "client.id": "kafka-exporter",
-            "reconnect.backoff.max.ms": 2_000,
-            "log_level": 0,
-        }
-    )
-    REGISTRY.register(KafkaCollector(lambda: look(admin, settings.kafka_timeout_seconds), settings.cache_seconds))
+    REGISTRY.register(KafkaCollector(asking(settings), settings.cache_seconds))
     start_http_server(settings.metrics_port)
     log.info("serving /metrics on port %d for %s", settings.metrics_port, settings.kafka_bootstrap_servers)
     stop.wait()

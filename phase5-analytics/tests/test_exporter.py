@@ -3,6 +3,7 @@
 import json
 import logging
 
+import exporter.__main__ as program
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from exporter.cluster import Cluster, Group, Partition
@@ -112,3 +113,25 @@ def test_a_wrong_setting_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRICS_PORT", "many")
     with pytest.raises(SettingsError, match=r"METRICS_PORT=many: .*correct it in \.env"):
         load_settings(Settings)
+
+
+def test_a_client_that_got_no_answer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    outage = iter([False, False, True, False])
+
+    def client(_: dict[str, object]) -> object:
+        made.append(object())
+        return made[-1]
+
+    def look(asked: object, _: float) -> object:
+        if next(outage):
+            raise TimeoutError
+        return asked
+
+    monkeypatch.setattr(program, "AdminClient", client)
+    monkeypatch.setattr(program, "look", look)
+    ask = program.asking(Settings())
+    assert ask() is ask() is made[0]
+    with pytest.raises(TimeoutError):
+        ask()
+    assert ask() is made[1]
