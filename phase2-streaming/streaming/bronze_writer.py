@@ -157,7 +157,7 @@ class BronzeTable:
         builder.partitionedBy("event_date").execute()
 
     def _newest_event(self, spark: SparkSession) -> datetime | None:
-        """The newest event time in the table. Delta knows the newest day without reading a file; then only that is read."""
+        """The newest event time in the table: Delta knows the newest day, so that only its files are read."""
         table = spark.read.format("delta").load(self._path)
         newest_day = table.agg(F.max("event_date")).first()[0]
         return table.where(F.col("event_date") == newest_day).agg(F.max("event_time")).first()[0]

@@ -20,7 +20,7 @@ log = logging.getLogger("exporter")
 def asking(settings: Settings) -> Callable[[], Cluster]:
     """A look at the cluster, as often as it is asked for, with one client for as long as that gets answers.
 
-    After a broker came back under another address a client was seen to wait for ever, where a new one was answered at once.
+    After a broker had come back under another address a client waited for ever, where a new one was answered at once.
     """
     options = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,

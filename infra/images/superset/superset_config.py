@@ -4,6 +4,7 @@ import os
 
 from sqlalchemy.engine import URL
 
+LOG_LEVEL = "WARNING"
 SECRET_KEY = os.environ["SUPERSET_SECRET_KEY"]
 SQLALCHEMY_DATABASE_URI = URL.create(
     "postgresql+psycopg2",
