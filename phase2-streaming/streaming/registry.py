@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import httpx2
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -39,10 +40,10 @@ class SchemaSource:
         message would be refused.
         """
         subject = f"{topic}-value"
-        versions = sorted(self._when_answered(lambda: self._client.get_versions(subject)))
+        versions = sorted(self._when_answered(partial(self._client.get_versions, subject)))
         for version in versions:
             if (subject, version) not in self._versions:
-                registered = self._when_answered(lambda number=version: self._client.get_version(subject, number))
+                registered = self._when_answered(partial(self._client.get_version, subject, version))
                 # The registry's answer always has both; the client's types don't say so.
                 self._versions[subject, version] = (int(registered.schema_id or 0), str(registered.schema.schema_str))
         found = [self._versions[subject, version] for version in versions]

@@ -22,7 +22,7 @@ def asking(settings: Settings) -> Callable[[], Cluster]:
 
     After a broker had come back under another address a client waited for ever, where a new one was answered at once.
     """
-    options = {
+    options: dict[str, str | int | float | bool] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": "kafka-exporter",
         "reconnect.backoff.max.ms": 2_000,
