@@ -13,6 +13,8 @@ SQLALCHEMY_DATABASE_URI = URL.create(
     host=os.environ.get("POSTGRES_HOST", "postgres"),
     database="superset",
 ).render_as_string(hide_password=False)
+# A restart of Postgres leaves connections behind that look open.
+SQLALCHEMY_ENGINE_OPTIONS = {"pool_pre_ping": True}
 
 # One process serves: files on its own disk are enough. Gold changes every 15 minutes.
 _CACHE = {"CACHE_TYPE": "FileSystemCache", "CACHE_THRESHOLD": 500, "CACHE_DEFAULT_TIMEOUT": 300}
