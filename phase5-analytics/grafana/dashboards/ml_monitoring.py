@@ -207,8 +207,8 @@ def _speed(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Latency of /predict",
-            "From the parsed request to the answer. While nobody asks for single scores: of all since the start; where there "
-            "were none, of the scorer's batches.",
+            "From the parsed request to the answer. While nobody asks for single scores: of all since the start; where "
+            "there were none, of the scorer's batches.",
             {
                 name: f"{quantile} >= 0 or {since_start} >= 0 or {of_batches}"
                 for (name, quantile), since_start, of_batches in zip(
