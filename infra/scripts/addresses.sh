@@ -34,7 +34,7 @@ printf '\n  Look at first:\n'
 if grep -qx fraud-api <<<"$running"; then
   look fraud-api "make predict-test: one payment scored; http://localhost:$(env_value API_PORT)/docs has the rest"
   look superset "http://localhost:$(env_value SUPERSET_PORT)/dashboard/list/: the Real-Time Risk Feed, payments as they are scored"
-  look prometheus "http://localhost:$(env_value PROMETHEUS_PORT)/alerts: what would be wrong, and the runbook line for it"
+  look prometheus "http://localhost:$(env_value PROMETHEUS_PORT)/classic/alerts: what would be wrong, and the runbook line for it"
 else
   look producer "docker compose logs --tail 5 producer: what is sent; make kafka-lag: who has read it"
   look spark-master "http://localhost:$(env_value SPARK_MASTER_PORT): the streaming job; make phase3-up makes tables of its rows"

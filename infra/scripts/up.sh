@@ -8,6 +8,9 @@ infra/docker/engine.sh
 images=("$@")
 # No service runs it; the first model does.
 [[ " $* " != *" fraud-api "* ]] || images+=(training)
+if [[ " $* " == *" trino "* ]] && ! docker image inspect "$(image trino)" >/dev/null 2>&1; then
+  say "everything is built once, about 10 minutes on two cores; then about 10 more for history, tables and a first model"
+fi
 infra/docker/build.sh "${images[@]}"
 
 # Images that can't be built from packages: taken if they are here or can be pulled, else left out.
