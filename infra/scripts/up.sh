@@ -29,7 +29,7 @@ optional kafka-ui KAFKA_UI_IMAGE
 
 start() {
   say "starting $*"
-  docker compose up --detach --wait --wait-timeout 300 "$@" || {
+  docker compose up --detach --wait --wait-timeout 600 "$@" || {
     docker compose ps --all
     die "not everything came up; look at the logs of what is not healthy: docker compose logs <service>"
   }
