@@ -6,7 +6,7 @@ rebuild that is interrupted leaves no positions behind, so the next one begins a
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import batched
 
 import redis
@@ -89,21 +89,21 @@ def next_offsets(trino: Cursor, schema: str, table: str) -> list[tuple[int, int]
     return [(row[0], row[1]) for row in trino.fetchall()]
 
 
-def read_payments(trino: Cursor, schema: str, user: str | None = None) -> Iterator[PaymentEvent]:
-    """The payments of the last KEEP_DAYS of event time, of all users or of one, as Trino hands them out."""
+def read_payments(trino: Cursor, schema: str, users: Sequence[str] = ()) -> Iterator[PaymentEvent]:
+    """The payments of the last KEEP_DAYS of event time, of all users or of some, as Trino hands them out."""
     trino.execute(
         f"select {PAYMENT_COLUMNS} from {schema}.{TRANSACTIONS} where event_date >="
-        f" (select max(event_date) from {schema}.{TRANSACTIONS}) - interval '{KEEP_DAYS}' day"
-        + (" and user_id = ?" if user else ""),
-        [user] if user else None,
+        f" (select max(event_date) from {schema}.{TRANSACTIONS}) - interval '{KEEP_DAYS}' day{_and_of(users)}",
+        users or None,
     )
     return (PaymentEvent(*row) for row in iter(trino.fetchone, None))
 
 
-def read_verdicts(trino: Cursor, schema: str, user: str | None = None) -> Iterator[Verdict]:
-    """All labels, or those on one user's payments."""
-    trino.execute(
-        f"select {VERDICT_COLUMNS} from {schema}.{LABELS}" + (" where user_id = ?" if user else ""),
-        [user] if user else None,
-    )
+def read_verdicts(trino: Cursor, schema: str, users: Sequence[str] = ()) -> Iterator[Verdict]:
+    """All labels, or those on the payments of some users."""
+    trino.execute(f"select {VERDICT_COLUMNS} from {schema}.{LABELS} where true{_and_of(users)}", users or None)
     return (Verdict(*row) for row in iter(trino.fetchone, None))
+
+
+def _and_of(users: Sequence[str]) -> str:
+    return f" and user_id in ({', '.join('?' * len(users))})" if users else ""

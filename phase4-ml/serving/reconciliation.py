@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
 from math import isclose
@@ -21,7 +22,7 @@ from pydantic import Field, ValidationError
 from trino.dbapi import Cursor
 
 from serving import event_store
-from serving.event_store import USER_EVENTS, USER_VERDICTS, unpack_user
+from serving.event_store import USER_EVENTS, USER_VERDICTS, PaymentEvent, Verdict, unpack_user
 from serving.feature_rebuild import read_payments, read_verdicts
 from serving.gold import GoldSettings, gold
 from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
@@ -81,12 +82,22 @@ def differences(ours: UserFeatures, theirs: UserFeatures) -> list[str]:
     return found
 
 
-def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, user: str) -> bool:
-    """Write what Bronze has of a user and Redis lacks; whether that was anything."""
-    payments = list(read_payments(trino, settings.bronze_schema, user))
-    verdicts = list(read_verdicts(trino, settings.bronze_schema, user))
-    applied = event_store.apply(store, payments, verdicts, {}, settings.feature_stream_cap, merchants=False)
-    return bool(applied.payments or applied.verdicts)
+def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, users: Sequence[str]) -> int:
+    """Write what Bronze has of these users and Redis lacks; returns for how many that was anything.
+
+    Bronze is read once for all of them: a query for each would take minutes where many are ahead of Gold.
+    """
+    if not users:
+        return 0
+    payments: dict[str, list[PaymentEvent]] = defaultdict(list)
+    verdicts: dict[str, list[Verdict]] = defaultdict(list)
+    for payment in read_payments(trino, settings.bronze_schema, users):
+        payments[payment.user_id].append(payment)
+    for verdict in read_verdicts(trino, settings.bronze_schema, users):
+        verdicts[verdict.user_id].append(verdict)
+    cap = settings.feature_stream_cap
+    applied = [event_store.apply(store, payments[user], verdicts[user], {}, cap, merchants=False) for user in users]
+    return sum(bool(each.payments or each.verdicts) for each in applied)
 
 
 def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
@@ -110,13 +121,13 @@ def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
                 "does it run? docker compose ps feature-stream"
             )
         different = [user for user, ours in streamed(store, rows).items() if differences(ours, rows[user])]
-        repaired = [user for user in different if repair(trino, store, settings, user)]
+        repaired = repair(trino, store, settings, different)
         after = streamed(store, {user: rows[user] for user in different})
         left = {user: found for user, ours in after.items() if (found := differences(ours, rows[user]))}
         report = {
             "at": round(time.time()),
             "checked": len(rows),
-            "repaired": len(repaired),
+            "repaired": repaired,
             # Still another value than Gold's though nothing is missing: Gold lacks what came late.
             "ahead": len(left),
         }
