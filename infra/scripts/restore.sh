@@ -4,7 +4,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
 [[ -f "${1:-}/env" ]] || die "where from? make restore FROM=/path/to/a/folder that make backup has filled"
 folder="$(cd "$1" && pwd)"
-# There may be no .env yet.
+# A new machine has no engine yet, and a new clone no .env.
+infra/docker/engine.sh
 prefix="$(docker compose --env-file "$folder/env" config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p')"
 [[ -z "$(docker volume ls --quiet --filter "label=com.docker.compose.project=$prefix")" ]] ||
   die "this stack has data; a restore would mix both. Keep it with make backup, or delete it with make clean, then: make restore FROM=$1"

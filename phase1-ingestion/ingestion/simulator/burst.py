@@ -1,7 +1,8 @@
 """A wave of card testing, for drills (FRAUD_BURST). Its payments are extra: the stream stays as it is.
 
 Every ten minutes of event time it is another cardholder's turn, at a few online shops and on one strange device. The
-labels come an hour after the payments, so that no model learns them as honest.
+labels come an hour after the payments, so that no model learns them as honest; a producer that is killed loses those of
+the last hour.
 """
 
 from functools import lru_cache
