@@ -2,16 +2,25 @@
 # up.sh SERVICE...: from whatever this machine has to these services healthy, and the table of their addresses.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
+took=()
+# step WHAT COMMAND...: runs it and notes how long it took, for the line at the end.
+step() {
+  local what="$1" started="$SECONDS"
+  shift
+  "$@"
+  took+=("$what $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s")
+}
+
 infra/scripts/env.sh
 infra/scripts/doctor.sh
-infra/docker/engine.sh
+step engine infra/docker/engine.sh
 images=("$@")
 # No service runs it; the first model does.
 [[ " $* " != *" fraud-api "* ]] || images+=(training)
 if [[ " $* " == *" trino "* ]] && ! docker image inspect "$(image trino)" >/dev/null 2>&1; then
   say "everything is built once, about 10 minutes on two cores; then about 15 more for history, tables and a first model"
 fi
-infra/docker/build.sh "${images[@]}"
+step images infra/docker/build.sh "${images[@]}"
 
 # Images that can't be built from packages: taken if they are here or can be pulled, else left out.
 services=("$@")
@@ -43,16 +52,17 @@ for service in "${services[@]}"; do
   *) first+=("$service") ;;
   esac
 done
-start "${first[@]}"
+step services start "${first[@]}"
 if [[ " ${services[*]} " == *" producer "* ]]; then
   # Draws nothing where the history is complete already: it is sent once per stack.
-  docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
+  step history docker compose exec --no-TTY producer ingestion progress --metrics-url http://localhost:9400/metrics
 fi
 if [[ " ${services[*]} " == *" airflow-scheduler "* ]]; then
-  infra/scripts/first_pipeline.sh
+  step tables infra/scripts/first_pipeline.sh
 fi
 if [[ " ${services[*]} " == *" fraud-api "* ]]; then
-  infra/scripts/first_model.sh
+  step model infra/scripts/first_model.sh
 fi
-((${#last[@]} == 0)) || start "${last[@]}"
+((${#last[@]} == 0)) || step "the rest" start "${last[@]}"
 infra/scripts/addresses.sh
+say "up after $((SECONDS / 60)) min $((SECONDS % 60)) s:$(printf ' %s,' "${took[@]}" | sed 's/,$//')"
