@@ -67,7 +67,7 @@ lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
 	@infra/scripts/e2e.sh
-bench: ## [PARTS="kafka bronze transforms api stream"]: the measurements that the README quotes
+bench: ## [PARTS="kafka bronze transforms api stream soak"]: the measurements that the README quotes
 	@infra/scripts/bench.sh
 lock: ## Make the requirements.txt files anew
 	@infra/scripts/lock.sh

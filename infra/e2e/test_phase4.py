@@ -6,20 +6,16 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-import redis
-from confluent_kafka import Consumer, TopicPartition
 from docker.models.containers import Container
 from features import DAY_MS
-from kafka_tools import KAFKA, committed, read_topic, registered
+from kafka_tools import committed, read_topic, registered
+from lags import DEAD_LETTERS, RAW, SCORED, bronze_lag, stream_lag
 from serving import event_store
 from serving.event_store import USER_EVENTS, USER_VERDICTS
 from serving.feature_rebuild import read_payments, read_verdicts
 from serving.gold import GoldSettings, gold
 from serving.wire import SerializationError, decode
 from stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
-
-RAW, LABELS, SCORED = "transactions.raw", "transactions.labels", "transactions.scored"
-DEAD_LETTERS = "transactions.dlq"
 
 
 def scored_by_now() -> int:
@@ -69,11 +65,11 @@ def test_kill_9(victim: str) -> None:
 def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
     """From where the scorer began, without a gap, whatever was killed meanwhile."""
     service("producer").stop(timeout=60)
-    ends: dict[int, int] = defaultdict(int)
+    last: dict[int, int] = defaultdict(int)
     raw = read_topic(RAW)
     for message in raw:
-        ends[message.partition()] = max(ends[message.partition()], message.offset() + 1)
-    wait_until(lambda: committed("scorer", RAW) == ends, "the scorer has caught up", 300)
+        last[message.partition()] = max(last[message.partition()], message.offset() + 1)
+    wait_until(lambda: committed("scorer", RAW) == last, "the scorer has caught up", 300)
 
     _, schema = registered(SCORED)
     scored = {decode(message.value() or b"", schema)["transaction_id"] for message in read_topic(SCORED)}
@@ -112,7 +108,7 @@ def test_the_stream_keeps_what_bronze_has() -> None:
     with gold(GoldSettings()) as trino:
         # Bronze has no refused messages, so its last good one may come before the topic's end.
         wait_until(lambda: bronze_lag() == 0, "Bronze has caught up", 300)
-        wait_until(lambda: stream_lag(store) == 0, "the stream has caught up", 300)
+        wait_until(lambda: stream_lag() == 0, "the stream has caught up", 300)
         payments: dict[tuple[str, int], bytes] = {}
         horizon = event_store.clock(store) - 30 * DAY_MS
         for payment in read_payments(trino, "bronze"):
@@ -135,28 +131,6 @@ def members_of(kind: str) -> Iterator[tuple[str, list[bytes]]]:
     store = redis_client()
     for key in store.scan_iter(match=kind.format("*"), count=1000):
         yield key.decode().partition(":")[2], store.zrange(key, 0, -1)
-
-
-def ends(topic: str) -> dict[int, int]:
-    """The offset after the last message of each partition."""
-    consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": "test-reader"})
-    found = {
-        partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-        for partition in range(10)
-    }
-    consumer.close()
-    return found
-
-
-def stream_lag(store: redis.Redis) -> int:
-    """How many messages Redis lacks."""
-    known = event_store.positions(store)
-    return sum(end - known.get((topic, at), 0) for topic in (RAW, LABELS) for at, end in ends(topic).items())
-
-
-def bronze_lag() -> int:
-    """How many messages Bronze has not read."""
-    return sum(sum(ends(topic).values()) - sum(committed("bronze-writer", topic).values()) for topic in (RAW, LABELS))
 
 
 def test_predictions_can_be_joined_in_trino() -> None:

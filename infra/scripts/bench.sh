@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The measurements that the README quotes, as Markdown tables on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
-# PARTS (kafka bronze transforms api stream) chooses some; MESSAGES (1000000), SECONDS_AT_RATE (60) and MINUTES_LIVE (3)
-# make it shorter or longer.
+# PARTS (kafka bronze transforms api stream soak) chooses some; MESSAGES (1000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3)
+# and MINUTES_SOAK (45) make it shorter or longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-parts="${PARTS:-kafka bronze transforms api stream}"
+parts="${PARTS:-kafka bronze transforms api stream soak}"
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
 minutes_live="${MINUTES_LIVE:-3}"
@@ -122,6 +122,15 @@ bench_stream() {
   say "the feature stream: catching up, and 1,000 payments a second; about two minutes"
   serving_image
   run_in_stack fraud-api-test python3 -m serving.bench_stream || die "the bench of the feature stream failed; its message stands above"
+}
+
+bench_soak() {
+  local minutes="${MINUTES_SOAK:-45}"
+  say "soak: the whole stack, then 10 minutes of warm-up and $minutes more at 200 payments a second; about $((minutes + 30)) minutes"
+  docker compose --progress quiet down --volumes
+  BACKFILL_DAYS=45 PRODUCER_TPS=200 make --no-print-directory up >&2
+  build_test_image fraud-api phase4-ml/serving/Dockerfile
+  run_in_stack fraud-api-test python3 e2e/soak.py --minutes "$minutes" || die "the soak did not hold; what did not stands above"
 }
 
 own_stack fraud-platform-bench

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -118,8 +118,8 @@ def own_topics() -> Iterator[Topics]:
             future.result()
 
 
-def read_topic(topic: str) -> list[Message]:
-    """Every message that is in the topic now."""
+def read_topic(topic: str, begin: Mapping[int, int] | None = None) -> list[Message]:
+    """Every message that is in the topic now; of each partition from the offset in `begin` on."""
     consumer = Consumer(
         {
             "bootstrap.servers": KAFKA,
@@ -131,7 +131,8 @@ def read_topic(topic: str) -> list[Message]:
     )
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     left = set(partitions)
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+    begin = begin or {}
+    consumer.assign([TopicPartition(topic, each, begin.get(each, OFFSET_BEGINNING)) for each in partitions])
     messages = []
     while left:
         message = consumer.poll(10)
