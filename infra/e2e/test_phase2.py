@@ -1,25 +1,17 @@
-"""Phase 2 on the stack as a user has it: kill -9 of each part under the producer's load, then the counts."""
+"""Phases 1 and 2 on the stack as a user has it: kill -9 of everything at once under load, then the counts."""
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from bronze import (
-    TABLES,
-    assert_exactly_once_in_bronze,
-    kill_executor,
-    kill_main_process,
-    metric,
-)
+from bronze import TABLES, assert_exactly_once_in_bronze, kill_executor, kill_main_process, metric
 from ingestion.kafka import wait_for_broker
-from ingestion.settings import TRANSACTIONS_TOPIC, Settings, load_settings
-from stack import service, wait_until
+from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings, load_settings
+from stack import assert_exactly_once, count_in, id_in, messages_in, service, wait_until
 
-VICTIMS = {
-    "driver": lambda: kill_main_process(service("spark-streaming")),
-    "executor": kill_executor,
-    "broker": lambda: kill_main_process(service("kafka")),
-    "minio": lambda: kill_main_process(service("minio")),
-}
+STATE = Path("/var/lib/producer")
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +20,48 @@ def settings() -> Settings:
     return load_settings().model_copy(update={"connect_timeout_seconds": 180})
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_kill_9(settings: Settings, victim: str) -> None:
-    VICTIMS[victim]()
+def test_kill_9_of_all_at_once(settings: Settings) -> None:
+    """As when the machine is reset; the tests of the phases kill them one by one."""
     killed = time.time()
+    with ThreadPoolExecutor() as pool:
+        kills = [
+            pool.submit(kill_main_process, service(victim))
+            for victim in ("producer", "kafka", "minio", "spark-streaming")
+        ]
+        kills.append(pool.submit(kill_executor))
+    for kill in kills:
+        kill.result()
     wait_for_broker(settings)
+    before = count_in(settings, TRANSACTIONS_TOPIC)
+    wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > before + 1000, "traffic again")
     wait_until(
         lambda: metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS_TOPIC) > killed,
-        f"a batch after kill -9 of {victim}",
+        "a batch after it",
         # The whole stack runs beside it, and a pipeline run may.
         480,
     )
 
 
+def test_every_message_is_in_kafka_exactly_once_or_a_dead_letter(settings: Settings) -> None:
+    producer = service("producer")
+    producer.stop(timeout=60)
+    lines = [json.loads(line) for line in producer.logs().decode().splitlines() if line.startswith("{")]
+    stopped = lines[-1]
+    assert stopped["message"] == "stopped", lines[-3:]
+    assert stopped["sent"] == stopped["delivered"] + stopped["failed"]
+    assert stopped["lost"] == 0
+    assert_exactly_once(settings, STATE)
+    labels = messages_in(settings, LABELS_TOPIC)
+    assert labels
+    dead = messages_in(settings, DEAD_LETTER_TOPIC)
+    # What the producer refused is not in the topic as well.
+    ids = {id_in(m.value()) for m in messages_in(settings, TRANSACTIONS_TOPIC)}
+    refused = [m for m in dead if dict(m.headers() or [])["dlq.stage"] == b"producer" and b"bad-" in (m.value() or b"")]
+    assert len(refused) > 20
+    assert not [m for m in refused if id_in(m.value()) in ids - {""}]
+
+
 def test_every_message_is_in_bronze_once_or_a_dead_letter(settings: Settings) -> None:
-    service("producer").stop(timeout=60)
     for topic in TABLES:
         counts = assert_exactly_once_in_bronze(settings, topic)
         assert counts["bronze_rows"] > 0

