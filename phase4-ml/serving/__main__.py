@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from serving.settings import load_settings
+from serving.settings import Settings, load_settings
 
 # In memory: the workers write their metrics there at every request.
 METRICS_FOLDER = Path("/dev/shm/fraud-api-metrics")
@@ -13,7 +13,7 @@ STOP_SECONDS = 15
 
 def main() -> None:
     """Run until SIGTERM; then answer what has begun, and stop."""
-    settings = load_settings()
+    settings = load_settings(Settings)
     shutil.rmtree(METRICS_FOLDER, ignore_errors=True)
     METRICS_FOLDER.mkdir(parents=True)
     # Before prometheus_client is imported: it looks once.

@@ -242,7 +242,7 @@ def main(
     full_speed_seconds: Annotated[int, typer.Option(min=1, help="How long each measurement at full speed takes.")] = 15,
 ) -> None:
     """Measure, and print the table."""
-    settings = load_settings()
+    settings = load_settings(Settings)
     fill_redis(settings)
     forest = example_model(TREES, DEPTH)
     if not has_production(settings):

@@ -17,9 +17,9 @@ from features import FEATURES, MERCHANT_KEY, USER_KEY, MerchantFeatures, Payment
 
 from serving.prediction_log import TABLE
 from serving.schemas import PaymentRequest
-from serving.settings import load_settings
+from serving.settings import Settings, load_settings
 
-settings = load_settings()
+settings = load_settings(Settings)
 forest = joblib.load(os.environ["NAIVE_MODEL"])
 features = redis.Redis(settings.redis_host, settings.redis_port, password=settings.redis_password or None)
 app = FastAPI()

@@ -169,7 +169,7 @@ def main(
 ) -> None:
     """Measure on a live stack, and print the table."""
     with TemporaryDirectory() as folder:
-        api = load_settings(state_dir=folder, redis_deadline_ms=5_000)
+        api = load_settings(Settings, state_dir=folder, redis_deadline_ms=5_000)
         watched = asyncio.run(watch(StreamSettings(), api, minutes, label_minutes))
     if not any(is_fraud for _, is_fraud, _ in watched.verdicts.values()):
         sys.exit("error: no fraud became known; wait longer (--label-minutes)")

@@ -9,8 +9,6 @@ Offsets in Kafka are committed after that, for whoever looks at the lag.
 
 import json
 import logging
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,22 +17,21 @@ from typing import Any, Literal
 
 import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-from prometheus_client import start_http_server
-from pydantic import Field, ValidationError
+from pydantic import Field
 from redis.exceptions import RedisError
 
 from serving import event_store
 from serving import stream_metrics as metrics
-from serving.errors import ServiceError, Stopping
+from serving.errors import Stopping
 from serving.event_records import BrokenRule, to_payment, to_verdict
 from serving.event_store import PaymentEvent, Verdict
 from serving.feature_rebuild import rebuild_from_bronze
 from serving.gold import GoldSettings
 from serving.kafka import CONSUMER, readable, wait_for_topics
 from serving.lag import Place, watch_lag
-from serving.log import set_up_logging
 from serving.reconciliation import REPORT_KEY
 from serving.registry import Decoder, Registry
+from serving.service import ServiceSettings, run_service
 from serving.snapshot_store import FeatureError, RedisSettings, connect, snapshot_store
 from serving.wire import SerializationError
 
@@ -47,11 +44,9 @@ REBUILD_LOCK = "feature_stream:rebuild"
 REBUILD_LOCK_SECONDS = 60.0
 
 
-class StreamSettings(RedisSettings, GoldSettings):
+class StreamSettings(RedisSettings, GoldSettings, ServiceSettings):
     """One typed value for each setting; the environment variable has the field's name in capitals."""
 
-    kafka_bootstrap_servers: str = "localhost:9092"
-    schema_registry_url: str = "http://localhost:8081"
     transactions_topic: str = "transactions.raw"
     labels_topic: str = "transactions.labels"
     feature_stream_group: str = "feature-stream"
@@ -61,8 +56,6 @@ class StreamSettings(RedisSettings, GoldSettings):
     feature_stream_cap: int = Field(default=1000, ge=10, le=100_000)
     feature_stream_batch: int = Field(default=1000, ge=1, le=100_000)
     metrics_port: int = Field(default=9403, ge=0, le=65535)
-    # How long a start waits for the broker before it gives up with a message.
-    connect_timeout_seconds: float = Field(default=30.0, gt=0)
 
 
 class FeatureStream:
@@ -267,27 +260,5 @@ def _tell_lag(place: Place, lag: int) -> None:
     metrics.LAG.labels(*place).set(lag)
 
 
-def main() -> None:
-    """Run until SIGTERM; what a person can put right is one line and exit code 2."""
-    set_up_logging()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        settings = StreamSettings()
-        start_http_server(settings.metrics_port)
-        FeatureStream(settings, stop).run()
-    except ValidationError as error:
-        for e in error.errors():
-            print(f"error: {str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env", file=sys.stderr)
-        sys.exit(2)
-    except (ServiceError, FeatureError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KafkaException as error:
-        print(f"error: kafka: {error.args[0].str()}; look at: docker compose logs kafka", file=sys.stderr)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_service(StreamSettings, lambda settings, stop: FeatureStream(settings, stop).run())

@@ -17,11 +17,12 @@ from typing import Any
 
 import redis
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
-from pydantic import Field, ValidationError
+from pydantic import Field
 from redis.exceptions import LockError
 from trino.dbapi import Cursor
 
 from serving.gold import GoldSettings, gold
+from serving.settings import load_settings
 from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
 
 Features = type[UserFeatures] | type[MerchantFeatures]
@@ -127,11 +128,7 @@ def main() -> None:
     """The command line."""
     argparse.ArgumentParser(prog="python -m serving.feature_writer", description=__doc__.splitlines()[0]).parse_args()
     try:
-        print(json.dumps(push_features(WriterSettings())))
-    except ValidationError as error:
-        for e in error.errors():
-            print(f"error: {str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env", file=sys.stderr)
-        sys.exit(2)
+        print(json.dumps(push_features(load_settings(WriterSettings))))
     except FeatureError as error:
         sys.exit(f"error: {error}")
 

@@ -35,7 +35,7 @@ from serving.schemas import (
     ReadyAnswer,
     Refusal,
 )
-from serving.settings import MAX_REQUEST_BYTES, load_settings
+from serving.settings import MAX_REQUEST_BYTES, Settings, load_settings
 
 DESCRIPTION = """Scores card payments for fraud.
 
@@ -49,7 +49,7 @@ REFUSALS = {
 }
 
 set_up_logging()
-settings = load_settings()
+settings = load_settings(Settings)
 # The thread that stores predictions gives way to requests this soon.
 sys.setswitchinterval(0.0005)
 

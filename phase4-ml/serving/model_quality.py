@@ -7,25 +7,22 @@ Offsets are committed after Postgres has the labels, and a label that comes twic
 """
 
 import logging
-import signal
-import sys
 import threading
 import time
 from typing import Any
 
 import psycopg2
-from confluent_kafka import Consumer, KafkaException, Message
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from confluent_kafka import Consumer, Message
+from prometheus_client import Counter, Gauge, Histogram
 from psycopg2.extensions import connection as Connection
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings
+from pydantic import Field
 
 from serving import quality_store
-from serving.errors import ServiceError, Stopping
+from serving.errors import Stopping
 from serving.event_records import BrokenRule, to_verdict
 from serving.kafka import CONSUMER, readable, wait_for_topics
-from serving.log import set_up_logging
 from serving.registry import Decoder, Registry
+from serving.service import ServiceSettings, run_service
 from serving.wire import SerializationError
 
 log = logging.getLogger("model-quality")
@@ -47,11 +44,9 @@ SKIPPED = Counter("fraud_labels_skipped", "Labels that Bronze refuses, so that n
 RUNNING = Gauge("model_quality_running", "1 while Postgres takes labels and says what they are worth")
 
 
-class Settings(BaseSettings):
+class Settings(ServiceSettings):
     """One typed value for each setting; the environment variable has the field's name in capitals."""
 
-    kafka_bootstrap_servers: str = "localhost:9092"
-    schema_registry_url: str = "http://localhost:8081"
     labels_topic: str = "transactions.labels"
     model_quality_group: str = "model-quality"
     postgres_host: str = "postgres"
@@ -59,8 +54,6 @@ class Settings(BaseSettings):
     fraud_db_password: str = ""
     metrics_port: int = Field(default=9406, ge=0, le=65535)
     count_seconds: float = Field(default=15.0, gt=0)
-    # How long a start waits for the broker before it gives up with a message.
-    connect_timeout_seconds: float = Field(default=30.0, gt=0)
 
 
 def watch(settings: Settings, stop: threading.Event) -> None:
@@ -155,29 +148,5 @@ class Postgres:
                     raise Stopping(str(error)) from None
 
 
-def main() -> None:
-    """Run until SIGTERM; what a person can put right is one line and exit code 2."""
-    set_up_logging()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        settings = Settings()
-        start_http_server(settings.metrics_port)
-        watch(settings, stop)
-    except Stopping as reason:
-        log.info("stopping: %s", reason)
-    except ValidationError as error:
-        for e in error.errors():
-            print(f"error: {str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env", file=sys.stderr)
-        sys.exit(2)
-    except ServiceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KafkaException as error:
-        print(f"error: kafka: {error.args[0].str()}; look at: docker compose logs kafka", file=sys.stderr)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_service(Settings, watch)

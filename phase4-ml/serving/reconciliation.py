@@ -18,13 +18,14 @@ from typing import Any
 
 import redis
 from features import UserFeatures
-from pydantic import Field, ValidationError
+from pydantic import Field
 from trino.dbapi import Cursor
 
 from serving import event_store
 from serving.event_store import USER_EVENTS, USER_VERDICTS, PaymentEvent, Verdict, unpack_user
 from serving.feature_rebuild import read_payments, read_verdicts
 from serving.gold import GoldSettings, gold
+from serving.settings import load_settings
 from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
 
 REPORT_KEY = "feature_stream:reconciliation"
@@ -143,11 +144,7 @@ def main() -> None:
     """The command line."""
     argparse.ArgumentParser(prog="python -m serving.reconciliation", description=__doc__.splitlines()[0]).parse_args()
     try:
-        print(json.dumps(reconcile(ReconciliationSettings())))
-    except ValidationError as error:
-        for e in error.errors():
-            print(f"error: {str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env", file=sys.stderr)
-        sys.exit(2)
+        print(json.dumps(reconcile(load_settings(ReconciliationSettings))))
     except NothingToCompare as reason:
         print(f"{reason}; skipped", file=sys.stderr)
         sys.exit(SKIPPED)

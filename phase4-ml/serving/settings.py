@@ -35,10 +35,10 @@ class Settings(BaseSettings):
     state_dir: Path = Path("/var/lib/fraud-api")
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings[S: BaseSettings](kind: type[S], **overrides: Any) -> S:
     """Read and check the environment; a wrong setting ends the program with one line for each."""
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except ValidationError as error:
         for e in error.errors():
             print(f"error: {str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}; correct it in .env", file=sys.stderr)

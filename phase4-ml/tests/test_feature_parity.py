@@ -23,7 +23,7 @@ from features import (
     training_matrix,
 )
 from serving.feature_client import FeatureClient, Found
-from serving.settings import load_settings
+from serving.settings import Settings, load_settings
 from stack import redis_client
 
 DAYS, USERS, MERCHANTS, PAYMENTS, EXAMPLES = 70, 30, 20, 3000, 200
@@ -91,7 +91,7 @@ def through_redis(values: dict[str, str], names: list[str]) -> list[Found]:
     redis_client().mset(values)
 
     async def read() -> list[Found]:
-        client = FeatureClient(load_settings(redis_deadline_ms=5_000))
+        client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
         try:
             return await client.look_up([(name, name) for name in names])
         finally:

@@ -33,7 +33,7 @@ from serving.event_records import BrokenRule, to_payment, to_verdict
 from serving.event_store import MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, merchant_number
 from serving.feature_client import FeatureClient, Found
 from serving.predictor import choose_merchant, choose_user
-from serving.settings import load_settings
+from serving.settings import Settings, load_settings
 from serving.wire import encode
 from stack import REDIS_HOST, redis_client, service, wait_until
 from test_feature_parity import DAYS, START, make_world
@@ -196,7 +196,7 @@ def look_up(pairs: Sequence[tuple[str, str]]) -> list[Found]:
     """As the API does."""
 
     async def ask() -> list[Found]:
-        client = FeatureClient(load_settings(redis_deadline_ms=5_000))
+        client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
         try:
             return await client.look_up(pairs)
         finally:

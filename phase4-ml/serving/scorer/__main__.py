@@ -5,25 +5,22 @@ and never skips one: every payment is scored at least once, in the order of its 
 """
 
 import logging
-import signal
-import sys
 import threading
 import time
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from prometheus_client import start_http_server
 
 from serving.errors import ServiceError, Stopping
 from serving.kafka import readable, wait_for_topics
 from serving.lag import Place, watch_lag
-from serving.log import set_up_logging
 from serving.registry import Decoder, Registry, within
 from serving.scorer import metrics
 from serving.scorer.api import Request, ScoringApi
 from serving.scorer.kafka import make_consumer, make_producer, pin_start
 from serving.scorer.records import Refusal, dead_letter_headers, to_request, to_score
-from serving.scorer.settings import SCORED_SUBJECT, ScorerSettings, load_settings
+from serving.scorer.settings import SCORED_SUBJECT, ScorerSettings
+from serving.service import run_service
 from serving.wire import SerializationError, encode
 
 log = logging.getLogger("scorer")
@@ -183,23 +180,5 @@ def _tell_lag(place: Place, lag: int) -> None:
     metrics.LAG.labels(place[1]).set(lag)
 
 
-def main() -> None:
-    """Run until SIGTERM; what a person can put right is one line and exit code 2."""
-    set_up_logging()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        settings = load_settings()
-        start_http_server(settings.metrics_port)
-        Scorer(settings, stop).run()
-    except ServiceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KafkaException as error:
-        print(f"error: kafka: {error.args[0].str()}; look at: docker compose logs kafka", file=sys.stderr)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_service(ScorerSettings, lambda settings, stop: Scorer(settings, stop).run())
