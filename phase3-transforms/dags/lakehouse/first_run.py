@@ -20,7 +20,7 @@ from lakehouse.trino_connection import LakehouseError
 PIPELINE = "fraud_pipeline"
 DAGS = (PIPELINE, "lakehouse_maintenance", "model_training")
 POLL_SECONDS = 3
-ENDED = ("success", "failed")
+ENDED = ("success", "failed", "skipped")
 
 
 def connect(url: str, user: str, password: str, seconds: float) -> httpx.Client:
@@ -78,7 +78,7 @@ def follow(client: httpx.Client) -> None:
             if run["state"] == "success":
                 return
             if run["state"] == "failed":
-                (failed,) = [task for task in tasks if task["state"] == "failed"]
+                failed = next(task for task in tasks if task["state"] == "failed")
                 print(end_of_log(client, path, failed), flush=True)
                 raise LakehouseError(
                     f"the first run of {PIPELINE} failed at {failed['task_id']}; the end of its log stands above"
