@@ -17,6 +17,20 @@ row() { printf '| %s | %s |\n' "$1" "$2"; }
 up() { docker compose --progress quiet up --detach --wait --wait-timeout 600 "$@"; }
 in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
 
+# Versions as they are pinned: of an artifact in a pom.xml, of a package in requirements.
+artifact() { sed -n "/<artifactId>$1</{n;s/.*<version>\(.*\)<.*/\1/p;q}" "infra/images/$2/pom.xml"; }
+package() { sed -n "s/^$1==\([^ ]*\).*/\1/p" "$2/requirements.txt"; }
+
+measured_on() {
+  # shellcheck disable=SC2016 # the back quotes are Markdown
+  printf 'Measured %s by `make bench%s` on %s cores (%s), %s, Linux %s, Docker %s; everything on the same machine. Kafka %s, Spark %s with Delta %s, Trino %s, dbt %s, ONNX Runtime %s.\n\n' \
+    "$(date -u +%Y-%m-%d)" "${PARTS:+ PARTS=\"$PARTS\"}" "$(getconf _NPROCESSORS_ONLN)" \
+    "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)" \
+    "$(uname -r)" "$(docker version --format '{{.Server.Version}}')" "$(artifact kafka_2.13 kafka)" "$(package pyspark phase2-streaming)" \
+    "$(package delta-spark phase2-streaming)" "$(artifact trino-server trino)" "$(package dbt-core infra/images/airflow/dbt)" \
+    "$(package onnxruntime phase4-ml/serving)"
+}
+
 bench_kafka() {
   local results bytes ours perf theirs
   say "producer: $messages messages as fast as it goes, then $seconds s each at 100 and 5,000 a second"
@@ -139,10 +153,7 @@ infra/docker/build.sh kafka schema-registry ingestion-init
 up kafka schema-registry
 docker compose --progress quiet run --rm ingestion-init >/dev/null
 {
-  # shellcheck disable=SC2016 # the back quotes are Markdown
-  printf 'Measured %s on %s cores, %s, by `make bench%s`; everything on the same machine.\n\n' "$(date -u +%Y-%m-%d)" \
-    "$(getconf _NPROCESSORS_ONLN)" "$(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)" \
-    "${PARTS:+ PARTS=\"$PARTS\"}"
+  measured_on
   for part in $parts; do
     case "$part" in
     kafka | bronze | transforms)
