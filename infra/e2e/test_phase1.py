@@ -10,7 +10,7 @@ from ingestion.settings import TRANSACTIONS_TOPIC, Settings, load_settings
 from stack import count_in, wait_until
 
 METRICS = "http://producer:9400/metrics"
-TPS = 200
+TPS = 100
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_the_history_is_complete_and_the_live_rate_is_the_wanted_one(settings: S
     started, before = time.monotonic(), payments(settings)
     wait_until(lambda: time.monotonic() - started > 15, "15 s of live traffic")
     rate = (payments(settings) - before) / (time.monotonic() - started)
-    # INVALID_RATE adds 2 % to the wanted 200, of which three quarters are sent.
+    # INVALID_RATE adds 2 % to the wanted rate, of which three quarters are sent.
     assert rate == pytest.approx(TPS * 1.015, rel=0.05)
 
 

@@ -48,8 +48,8 @@ def test_the_request_of_the_readme() -> None:
 
 def test_live_payments_are_scored_with_the_features_of_their_users() -> None:
     before = scored_by_now()
-    wait_until(lambda: scored_by_now() > before + 2000, "2,000 more scored payments")
-    newest = "select feature_source from predictions order by predicted_at desc limit 2000"
+    wait_until(lambda: scored_by_now() > before + 1000, "1,000 more scored payments")
+    newest = "select feature_source from predictions order by predicted_at desc limit 1000"
     counts = dict(select(f"select feature_source, count(*) from ({newest}) as newest group by 1"))
     assert counts.get("stream", 0) > 0.95 * sum(counts.values()), counts
 
@@ -59,7 +59,7 @@ def test_kill_9(victim: str) -> None:
     kill_main_process(service(victim))
     wait_until(scored_by_now, "Postgres answers")
     before = scored_by_now()
-    wait_until(lambda: scored_by_now() > before + 2000, f"2,000 payments more after kill -9 of {victim}")
+    wait_until(lambda: scored_by_now() > before + 1000, f"1,000 payments more after kill -9 of {victim}")
 
 
 def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:

@@ -4,9 +4,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-# A small world, with enough settled payments for a model, and that takes two hours to catch up with the real clock; bad messages
+# A small world, with enough settled payments for a model, and that takes four hours to catch up with the real clock; bad messages
 # of every kind among the good ones.
-export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=200 INVALID_RATE=0.02
+export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
 # A tenth of the default world's frauds teach a model less.
 export TRAINING_MINIMUM_AUC=0.8
 
