@@ -41,5 +41,5 @@ def load_settings[S: BaseSettings](kind: type[S], **overrides: Any) -> S:
         return kind(**overrides)
     except ValidationError as error:
         for e in error.errors():
-            print(f"error: {str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}; correct it in .env", file=sys.stderr)
+            print(f"error: {str(e['loc'][0]).upper()}={e['input']}: {e['msg']}; correct it in .env", file=sys.stderr)
         sys.exit(2)
