@@ -1,7 +1,7 @@
 """The web application, once there is what it needs: its tables, roles, administrator, and every dashboard in the files.
 
-What is in files wins over what was changed in the browser, when the files or Superset have changed; otherwise nothing is
-done, since it costs a minute on two busy cores. Each step can be taken again.
+When the files or Superset have changed, what is in files wins over what was changed in the browser. Otherwise nothing
+is done, since it costs a minute on two busy cores. Each step can be taken again.
 """
 
 import os
