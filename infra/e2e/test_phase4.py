@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from docker.models.containers import Container
 from features import DAY_MS
 from kafka_tools import committed, read_topic, registered
+from kills import kill_main_process
 from lags import DEAD_LETTERS, RAW, SCORED, bronze_lag, stream_lag
 from serving import event_store
 from serving.event_store import USER_EVENTS, USER_VERDICTS
@@ -22,11 +22,6 @@ def scored_by_now() -> int:
     """Payments in the table of predictions; 0 while Postgres does not answer."""
     rows = select("select count(*) from predictions")
     return rows[0][0] if rows else 0
-
-
-def kill_main_process(container: Container) -> None:
-    """kill -9 inside the container, so that Docker starts it again as after any crash."""
-    container.exec_run(["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"], user="0")
 
 
 def test_make_up_ends_with_a_production_model_that_serves() -> None:
@@ -56,7 +51,7 @@ def test_live_payments_are_scored_with_the_features_of_their_users() -> None:
 
 @pytest.mark.parametrize("victim", ["scorer", "feature-stream", "fraud-api", "redis", "postgres", "mlflow"])
 def test_kill_9(victim: str) -> None:
-    kill_main_process(service(victim))
+    kill_main_process(victim)
     wait_until(scored_by_now, "Postgres answers")
     before = scored_by_now()
     wait_until(lambda: scored_by_now() > before + 1000, f"1,000 payments more after kill -9 of {victim}")

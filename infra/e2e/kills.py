@@ -1,0 +1,31 @@
+"""kill -9 of what runs in a service's container; Docker starts it again, as after any crash."""
+
+import os
+import time
+
+import docker
+from docker.models.containers import Container
+
+RESTART_SECONDS = 60
+
+
+def container_of(name: str) -> Container:
+    """The container of a service of the stack that the checks run in."""
+    project = os.environ["COMPOSE_PROJECT_NAME"]
+    labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={name}"]
+    (container,) = docker.from_env().containers.list(all=True, filters={"label": labels})
+    return container
+
+
+def kill_main_process(name: str) -> None:
+    """Return once Docker has started it again; fails where nothing was killed.
+
+    Killed by its own user: root in these containers has no capability, and so no right to.
+    """
+    container = container_of(name)
+    restarts = container.attrs["RestartCount"]
+    container.exec_run(["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"])
+    end = time.monotonic() + RESTART_SECONDS
+    while container_of(name).attrs["RestartCount"] == restarts:
+        assert time.monotonic() < end, f"{name} was not killed, or not started again"
+        time.sleep(0.1)
