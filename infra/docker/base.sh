@@ -33,6 +33,7 @@ build_base() {
   local context
   context="$(mktemp -d)"
   trap 'rm -rf "$context"' RETURN
+  cp infra/images/base/healthy "$context"
   mkdir "$context/certificates"
   # The host's private certificate authorities, for networks whose proxy intercepts TLS.
   find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/certificates/" \; 2>/dev/null || true

@@ -19,6 +19,8 @@ GOLD = {
 # What a row says of the run that made it.
 OF_THE_RUN = ["settled_through", "transactions_through", "labels_through"]
 MATURITY = 14 * DAY
+# The data tests that compare Gold with Silver.
+COMPLETENESS = ("assert_hours_hold_all_transactions", "assert_examples_are_complete")
 
 
 def gold(mart: str) -> pd.DataFrame:
@@ -185,6 +187,8 @@ def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
     later = later[later["event_time"] <= as_of(bronze)]
     bronze.load(Batch(later[list(payments.columns[:9])], bronze.labels.head(0)))
     dbt("run", "--select", "staging", "int_training_anchors")
+    # Whoever tests the data now is not told that Gold has lost what it has not been given yet.
+    dbt("test", "--select", *COMPLETENESS)
     run_pipeline()
     before = all_gold()
     dbt("run", "--full-refresh")
@@ -207,3 +211,13 @@ def test_who_stops_paying_decays_to_zero(bronze: Bronze) -> None:
     silver = bronze.silver()
     for name in features.index:
         assert_same(features.loc[name].to_dict(), current_features(name, silver, bronze.labels, as_of(bronze)), name)
+
+
+def test_what_gold_has_lost_is_found(bronze: Bronze) -> None:
+    """The very last, since it takes rows out of Gold."""
+    for mart, key in (("mart_hourly_metrics", "metric_hour"), ("mart_training_examples", "event_time")):
+        rows(f"delete from gold.{mart} where {key} = (select max({key}) from gold.{mart})")
+    with pytest.raises(AssertionError) as failure:
+        dbt("test", "--select", *COMPLETENESS)
+    for test in COMPLETENESS:
+        assert f"Failure in test {test}" in str(failure.value)

@@ -1,4 +1,4 @@
--- Every settled payment of Silver is an example, once.
+-- Every settled payment of Silver is an example, once, as far as Silver was there when the examples were built.
 with
 
 examples as (
@@ -14,7 +14,9 @@ settled as (
         event_date,
         count(*) as transactions
     from {{ ref('stg_transactions') }}
-    where event_time <= (select max(settled_through) from {{ ref('mart_training_examples') }})
+    where
+        event_time <= (select max(settled_through) from {{ ref('mart_training_examples') }})
+        and loaded_at <= (select max(transactions_through) from {{ ref('mart_training_examples') }})
     group by event_date
 ),
 
