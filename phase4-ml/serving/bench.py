@@ -81,6 +81,7 @@ def fill_redis(settings: Settings) -> None:
             ]
             event_store.apply(client, payments, [], {}, cap=1000)
             progress.update(len(payments))
+    client.set(event_store.CLOCK_KEY, milliseconds(NOW))
     with client.pipeline(transaction=False) as pipeline:
         for number in range(MERCHANTS):
             merchant = MerchantFeatures("grocery", draw.randint(0, 2), as_of=NOW - timedelta(days=1))

@@ -22,7 +22,7 @@ their totals. Within one user, equal numbers of different merchants are out of t
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -52,6 +52,15 @@ for position = 4, #ARGV do redis.call('ZADD', key, 0, ARGV[position]) end
 redis.call('ZREMRANGEBYLEX', key, '-', horizon)
 redis.call('EXPIRE', key, expiry)
 return redis.call('ZREMRANGEBYRANK', key, 0, -cap - 1)
+"""
+
+# How far all this is complete, unless places that stood there before are gone: then Redis has been emptied since.
+_REACH = """
+local positions, clock, newest, held = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+for at = 3, held + 2 do if redis.call('HEXISTS', positions, ARGV[at]) == 0 then return 0 end end
+redis.call('SET', clock, newest)
+redis.call('HSET', positions, unpack(ARGV, held + 3))
+return 1
 """
 
 _EVENT = struct.Struct(">QQQ")
@@ -118,6 +127,8 @@ class Applied:
     too_old: int = 0
     # Payments that went because their user has more than the cap.
     capped: dict[str, int] = field(default_factory=dict)
+    # Redis has been emptied since its positions were last seen: these records are in it, and what came before is not.
+    emptied: bool = False
 
 
 @lru_cache(maxsize=100_000)
@@ -193,6 +204,7 @@ def apply(
     reached: Mapping[tuple[str, int], int],
     cap: int,
     merchants: bool = True,
+    held: Collection[tuple[str, int]] = (),
 ) -> Applied:
     """Write some records and how far the topics are in: all of it or nothing.
 
@@ -201,8 +213,10 @@ def apply(
 
     Args:
         reached: offset of the first message that is not among these or earlier ones, by topic and partition.
+            Without any the clock does not move: nobody takes these records for all that there are.
         cap: payments to keep of one user.
         merchants: whether they are in the merchants' totals, too; not where a user's payments got lost afterwards.
+        held: topics and partitions whose position stood in Redis before; where one is gone, no position is written.
 
     Raises:
         RedisError: Redis does not answer, or refuses; then it is not known whether the records are in.
@@ -210,7 +224,7 @@ def apply(
     while True:
         try:
             with store.pipeline(transaction=True) as pipeline:
-                return _apply(store, pipeline, payments, verdicts, reached, cap, merchants)
+                return _apply(store, pipeline, payments, verdicts, reached, cap, merchants, held)
         except WatchError:
             continue
 
@@ -223,6 +237,7 @@ def _apply(
     reached: Mapping[tuple[str, int], int],
     cap: int,
     merchants: bool,
+    held: Collection[tuple[str, int]],
 ) -> Applied:
     newest = max([clock(store), *(payment.event_time for payment in payments)])
     horizon = newest - KEEP_DAYS * DAY_MS
@@ -267,8 +282,7 @@ def _apply(
                 firsts.append((len(pipeline), merchant, number))
             pipeline.hincrby(MERCHANT_DAYS.format(merchant), name, number)
     if reached:
-        pipeline.hset(POSITIONS_KEY, mapping={f"{topic}:{partition}": at for (topic, partition), at in reached.items()})
-    pipeline.set(CLOCK_KEY, newest)
+        _reach(store, pipeline, reached, newest, held)
     answers = pipeline.execute()
     _forget_old_days(store, [merchant for at, merchant, number in firsts if answers[at] == number], horizon // DAY_MS)
     return Applied(
@@ -276,7 +290,26 @@ def _apply(
         verdicts=sum(map(len, new_reports.values())),
         too_old=sum(payment.event_time < horizon for payment in payments),
         capped={user: answers[at] for at, user in trims if answers[at]},
+        emptied=bool(reached) and not answers[-1],
     )
+
+
+def _reach(
+    store: redis.Redis,
+    client: redis.Redis,
+    reached: Mapping[tuple[str, int], int],
+    newest: int,
+    held: Collection[tuple[str, int]] = (),
+) -> None:
+    places = [f"{topic}:{partition}" for topic, partition in held]
+    now = [word for (topic, partition), at in reached.items() for word in (f"{topic}:{partition}", at)]
+    store.register_script(_REACH)([POSITIONS_KEY, CLOCK_KEY], [newest, len(places), *places, *now], client=client)
+
+
+def say_complete(store: redis.Redis, reached: Mapping[tuple[str, int], int], newest: int) -> None:
+    """What was applied without `reached` is all there is, up to these offsets and this event time in milliseconds."""
+    if reached:
+        _reach(store, store, reached, newest)
 
 
 @dataclass(frozen=True, slots=True)

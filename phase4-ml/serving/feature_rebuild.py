@@ -55,13 +55,14 @@ def rebuild_from_bronze(
         reached: dict[tuple[str, int], int] = {}
         for table, topic in zip((TRANSACTIONS, LABELS), topics, strict=True):
             reached |= {(topic, partition): offset for partition, offset in next_offsets(trino, schema, table)}
-        payments = 0
+        payments = newest = 0
         told_at = time.monotonic()
         log.info("filling Redis with the payments of %d days and all labels", KEEP_DAYS)
         for batch in batched(read_payments(trino, schema), BATCH, strict=False):
             event_store.apply(store, batch, [], {}, cap)
             go_on()
             payments += len(batch)
+            newest = max(newest, *(payment.event_time for payment in batch))
             if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
                 told_at = time.monotonic()
                 log.info("%d payments so far", payments)
@@ -70,7 +71,7 @@ def rebuild_from_bronze(
             event_store.apply(store, [], reports, {}, cap)
             go_on()
             verdicts += len(reports)
-        event_store.apply(store, [], [], reached, cap)
+        event_store.say_complete(store, reached, newest)
         log.info("Redis is filled with %d payments and %d labels; Kafka has the rest", payments, verdicts)
 
 

@@ -71,8 +71,9 @@ class FeatureStream:
             pass
         self._store = connect(settings, retries=0)
         self._capped: set[str] = set()
-        # The next offset to be read of each partition that is ours.
+        # The next offset to be read of each partition that is ours, and those whose position stands in Redis.
         self.positions: dict[Place, int] = {}
+        self._held: set[Place] = set()
         self._consumer = Consumer(
             {
                 **CONSUMER,
@@ -121,17 +122,28 @@ class FeatureStream:
         payments, verdicts = self._decode(batch)
         reached = {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in batch}
         try:
-            applied = event_store.apply(self._store, payments, verdicts, reached, self.settings.feature_stream_cap)
+            applied = event_store.apply(
+                self._store, payments, verdicts, reached, self.settings.feature_stream_cap, held=self._held
+            )
         except RedisError as error:
-            metrics.RUNNING.set(0)
             log.warning("redis: %s; messages wait in Kafka until it answers", error)
-            self._when_redis_answers(self._fill_if_empty)
-            self._assign(list(self.positions))
-            metrics.RUNNING.set(1)
+            self._go_back()
             return
-        self.positions.update((place, at) for place, at in reached.items() if place in self.positions)
+        if applied.emptied:
+            log.warning("redis has been emptied; what was in it comes back from where it came")
+            self._go_back()
+            return
+        ours = {place: at for place, at in reached.items() if place in self.positions}
+        self.positions.update(ours)
+        self._held.update(ours)
         self._commit(reached)
         self._count(batch, applied)
+
+    def _go_back(self) -> None:
+        metrics.RUNNING.set(0)
+        self._when_redis_answers(self._fill_if_empty)
+        self._assign(list(self.positions))
+        metrics.RUNNING.set(1)
 
     def _decode(self, batch: list[Message]) -> tuple[list[PaymentEvent], list[Verdict]]:
         payments: list[PaymentEvent] = []
@@ -182,12 +194,14 @@ class FeatureStream:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for place in partitions:
             self.positions.pop((place.topic, place.partition), None)
+            self._held.discard((place.topic, place.partition))
             metrics.LAG.remove(place.topic, place.partition)
 
     def _assign(self, places: list[Place]) -> None:
         """Read on where Redis ends."""
         known = self._when_redis_answers(lambda: event_store.positions(self._store))
         self.positions.update({place: known.get(place, 0) for place in places})
+        self._held = self.positions.keys() & known.keys()
         self._consumer.assign([TopicPartition(*place, known.get(place, OFFSET_BEGINNING)) for place in places])
         log.info("reading on with %d partitions", len(places))
 

@@ -219,6 +219,7 @@ def streamed() -> Iterator[None]:
     ]
     verdict = Verdict("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
     event_store.apply(redis_client(), payments, [verdict], {}, cap=100)
+    redis_client().set(CLOCK_KEY, milliseconds(AS_OF))
     yield
     redis_client().delete(
         *(key.format("streamed") for key in (USER_EVENTS, USER_VERDICTS, USER_KEY)),

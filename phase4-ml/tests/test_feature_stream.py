@@ -313,11 +313,25 @@ def test_a_redis_that_lost_everything_is_filled_again(tmp_path: Path) -> None:
         stream.wait_until_read()
         expected = all_state()
         redis_client().flushdb()
-        # A stream that runs does not look; the next failure or start does.
         stream.kill()
         stream.start()
         stream.wait_until_read()
         assert all_state() == expected
+
+
+def test_a_redis_that_is_emptied_under_a_running_stream_is_filled_again(tmp_path: Path) -> None:
+    """What comes after must not make it look as if all before were there."""
+    with running_stream(tmp_path) as stream:
+        messages = whole_world(stream, seed=2)
+        stream.send(messages)
+        stream.wait_until_read()
+        expected = all_state()
+        redis_client().flushdb()
+        # One message only, in one partition of twenty: a repetition, which changes nothing.
+        stream.send(messages[:1])
+        stream.wait_until_read()
+        assert all_state() == expected
+        assert stream.stop() == 0
 
 
 def test_of_a_user_with_very_many_payments_the_newest_are_kept(tmp_path: Path) -> None:

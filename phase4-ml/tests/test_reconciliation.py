@@ -137,7 +137,7 @@ class World:
             )
             for row in self.labels.itertuples()
         ]
-        event_store.apply(redis_client(), payments, verdicts, {}, CAP)
+        event_store.apply(redis_client(), payments, verdicts, {(TOPICS[0], 0): 1}, CAP)
 
 
 class Date(str):
