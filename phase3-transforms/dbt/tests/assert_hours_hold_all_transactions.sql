@@ -1,5 +1,5 @@
--- No payment of the last days is missing in the hourly metrics, and none is counted twice. What came into Silver after the
--- metrics were built is not looked for, so that the test can run at any time, in the middle of a run of the pipeline too.
+-- No payment of the last days is missing in the hourly metrics, and none is counted twice. What came into Silver after
+-- the metrics were built is not looked for: the test may run at any time, in the middle of a run of the pipeline too.
 with
 
 hours as (
