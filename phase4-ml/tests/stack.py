@@ -258,13 +258,20 @@ def _answers(client: httpx2.Client) -> bool:
 
 
 def kill_a_worker(container: Container) -> int:
-    """kill -9 of one worker process of the API; returns its process id."""
+    """kill -9 of one worker process of the API, once there are two; returns its process id.
+
+    A worker that dies while uvicorn waits for its answer to a ping is replaced only when that wait is over, after 30 s.
+    """
     code = (
         "import os, signal, pathlib\n"
         "commands = pathlib.Path('/proc').glob('[0-9]*/cmdline')\n"
-        "workers = [int(c.parent.name) for c in commands if b'spawn_main' in c.read_bytes()]\n"
-        "victim = max(set(workers) - {os.getpid()}); os.kill(victim, signal.SIGKILL); print(victim)"
+        "workers = {int(c.parent.name) for c in commands if b'spawn_main' in c.read_bytes()} - {os.getpid()}\n"
+        "assert len(workers) >= 2, workers\n"
+        "victim = max(workers); os.kill(victim, signal.SIGKILL); print(victim)"
     )
-    result = container.exec_run(["python3", "-c", code])
-    assert result.exit_code == 0, result.output
+    result = wait_until(
+        lambda: answer if (answer := container.exec_run(["python3", "-c", code])).exit_code == 0 else None,
+        "two workers, and one killed",
+        60,
+    )
     return int(result.output)
