@@ -30,7 +30,16 @@ foundation maven --file infra/images/maven/Dockerfile --build-arg "JAVA=$(image 
 foundation python --file infra/images/python/Dockerfile --target runtime --build-arg "BASE=$(image base)"
 foundation python-build --file infra/images/python/Dockerfile --target build --build-arg "BASE=$(image base)"
 
-# Services that share an image build it once; those whose image is only pulled have nothing to build.
-for service in "$@"; do
-  build "$service" docker compose --progress plain build "$service"
-done
+# one_per_image SERVICE...: those services with their images, each image once. Compose labels an image with the service
+# it was built for, so that building it for each would make as many images. What is only pulled has nothing to build.
+one_per_image() {
+  docker compose config | awk -v wanted=" $* " '
+    /^  [a-z0-9-]+:$/ {service = substr($1, 1, length($1) - 1); builds = 0}
+    /^    build:$/ {builds = 1}
+    /^    image:/ && builds && index(wanted, " " service " ") && !seen[$2]++ {print service, $2}'
+}
+
+services="$(one_per_image "$@")"
+while read -r service reference; do
+  build "$(basename "${reference%:*}")" docker compose --progress plain build "$service" </dev/null
+done <<<"$services"

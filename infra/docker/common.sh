@@ -31,6 +31,16 @@ env_value() {
 # image NAME: the full reference of one of our images.
 image() { printf '%s/%s:%s' "$(env_value IMAGE_REGISTRY)" "$1" "$(env_value VERSION)"; }
 
+# Building, the images and a few days of data want this much; below, earlier builds are tidied away.
+# shellcheck disable=SC2034 # doctor and tidy read it
+DISK_GIB_WANTED=30
+# docker_disk_gib: what is free where Docker keeps its data, or will.
+docker_disk_gib() {
+  local path=/var/lib/docker
+  until [[ -d "$path" ]]; do path="$(dirname "$path")"; done
+  df -Pk "$path" | awk 'NR == 2 {print int($4 / 1048576)}'
+}
+
 # bronze_lag: how many messages Bronze has not read yet; nothing where Kafka does not answer just now.
 bronze_lag() {
   docker compose exec --no-TTY kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe \

@@ -13,12 +13,6 @@ problem() {
 # at_least NAME VALUE MINIMUM UNIT REMEDY
 at_least() { if (($2 >= $3)); then ok "$1" "$2 $4"; else note "$1" "$2 $4; $3 are recommended: $5"; fi; }
 
-existing_parent() {
-  local path="$1"
-  until [[ -d "$path" ]]; do path="$(dirname "$path")"; done
-  printf '%s' "$path"
-}
-
 check_hardware() {
   local memory_kib disk_gib
   at_least cores "$(getconf _NPROCESSORS_ONLN)" 2 cores "builds and the whole stack will be slow"
@@ -26,11 +20,11 @@ check_hardware() {
     memory_kib="$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
     at_least memory $((memory_kib / 1048576)) 16 GiB "run the first phases only (make phase1-up)"
   fi
-  disk_gib="$(df -Pk "$(existing_parent /var/lib/docker)" | awk 'NR == 2 {print int($4 / 1048576)}')"
+  disk_gib="$(docker_disk_gib)"
   if ((disk_gib < 10)); then
     problem disk "$disk_gib GiB free where Docker keeps its data; free some: docker system prune"
   else
-    at_least disk "$disk_gib" 30 "GiB free" "docker system prune frees what is not in use"
+    at_least disk "$disk_gib" "$DISK_GIB_WANTED" "GiB free" "docker system prune frees what is not in use"
   fi
 }
 

@@ -7,6 +7,7 @@ own_stack() {
   local line name
   infra/scripts/env.sh
   infra/docker/engine.sh
+  infra/docker/tidy.sh
   export COMPOSE_PROJECT_NAME="$1"
   while IFS= read -r line; do
     name="${line%%=*}"

@@ -12,6 +12,7 @@ step() {
 }
 
 infra/scripts/env.sh
+infra/docker/tidy.sh
 infra/scripts/doctor.sh
 step engine infra/docker/engine.sh
 images=("$@")
