@@ -21,7 +21,7 @@ USER_KEY = "user_features:{}"
 MERCHANT_KEY = "merchant_features:{}"
 SNAPSHOT_SECONDS = 24 * 3600
 
-# Layout of the snapshots: a reader takes no other.
+# What the snapshots' values mean: a reader takes no other. Features that came or went are seen by their names.
 SNAPSHOT_VERSION = 1
 
 WINDOWS_DAYS = (1, 7, 30)
@@ -152,8 +152,11 @@ class _State:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """From a snapshot in Redis. Raises ValueError where it is none of SNAPSHOT_VERSION."""
-        return cls(**_snapshot(text))
+        """From a snapshot in Redis. Raises ValueError where it is of another version or has other features."""
+        values = _snapshot(text)
+        if values.keys() != set(cls.__slots__):
+            raise ValueError("the snapshot has other features than this program")
+        return cls(**values)
 
     def to_json(self) -> str:
         """The snapshot that `from_json` reads."""

@@ -119,9 +119,19 @@ def look(request: PaymentRequest, found: Found, now: datetime) -> Looked:
     return Looked(payment.event_time, vector, source, age)
 
 
+def read_snapshot[S: (UserFeatures, MerchantFeatures)](kind: type[S], text: bytes | None) -> S | None:
+    """A batch snapshot, or None where there is none to be read, as one of another release: the stream serves alone."""
+    try:
+        return kind.from_json(text) if text else None
+    except (ValueError, TypeError, AttributeError) as error:
+        metrics.ERRORS.labels("snapshot").inc()
+        _tell(f"{type(error).__name__}: {error}")
+        return None
+
+
 def choose_user(found: Found, as_of: datetime) -> tuple[UserFeatures, str]:
     """What is known of the user just before a moment, and from where: stream, batch or default."""
-    snapshot = UserFeatures.from_json(found.user) if found.user else None
+    snapshot = read_snapshot(UserFeatures, found.user)
     if (found.events or found.verdicts) and _is_newer(found.clock, snapshot):
         return UserFeatures.from_events(unpack_user(found.events, found.verdicts), as_of), "stream"
     return (snapshot, "batch") if snapshot else (UNKNOWN_USER, "default")
@@ -129,7 +139,7 @@ def choose_user(found: Found, as_of: datetime) -> tuple[UserFeatures, str]:
 
 def choose_merchant(found: Found, as_of: datetime) -> MerchantFeatures:
     """What is known of the merchant at the start of the day, by the same rule; its category is in the snapshot only."""
-    snapshot = MerchantFeatures.from_json(found.merchant) if found.merchant else UNKNOWN_MERCHANT
+    snapshot = read_snapshot(MerchantFeatures, found.merchant) or UNKNOWN_MERCHANT
     if found.days and _is_newer(found.clock, snapshot):
         payments, frauds = unpack_merchant(found.days)
         return MerchantFeatures.from_days(payments, frauds, as_of, snapshot)
@@ -151,7 +161,7 @@ def _next_moment(clock: int | None) -> datetime | None:
 @lru_cache(maxsize=100)
 def _tell(problem: str) -> None:
     """Log what is wrong with a snapshot: each problem once, since other payments have it too; a metric counts all."""
-    logger.error("a snapshot in Redis can't be used, the defaults are: %s", problem)
+    logger.error("a snapshot in Redis can't be used, the stream or the defaults are: %s", problem)
 
 
 def reasons(model: Model | Rules, vector: NDArray[np.float32], score: float) -> list[dict[str, Any]]:

@@ -249,6 +249,13 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
     redis_client().set(USER_KEY.format("streamed"), replace(snapshot, as_of=AS_OF).to_json(), ex=60)
     assert post(api, late)["feature_source"] == "stream"
 
+    # One of an earlier release, which has not all the features, is no snapshot.
+    lacks_one = snapshot.to_json().replace('"confirmed_frauds"', '"confirmed_fraud"')
+    for other_release in (lacks_one, snapshot.to_json().replace('"confirmed_frauds":0,', "")):
+        assert other_release != snapshot.to_json()
+        redis_client().set(USER_KEY.format("streamed"), other_release, ex=60)
+        assert post(api, late)["feature_source"] == "stream", other_release
+
 
 @pytest.mark.usefixtures("streamed")
 def test_an_unreadable_stream_is_as_none(api: httpx2.Client) -> None:

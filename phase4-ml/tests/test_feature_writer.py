@@ -33,8 +33,6 @@ USER_COLUMNS = {
         )
     },
     **{f"distinct_{name}_30d": "n % 7" for name in ("merchants", "countries", "devices")},
-    "international_ratio_30d": "(n % 3) / 3e0",
-    "high_amount_ratio_30d": "(n % 11) / 11e0",
     "confirmed_frauds": "n % 4",
     "last_event_time": f"if(n % 10 = 0, null, {AS_OF} - n * interval '1' minute)",
     "as_of": AS_OF,
@@ -65,7 +63,8 @@ def make_table(name: str, key: str, columns: dict[str, str], features: type[Any]
     typed = []
     for field in fields(features):
         sql_type = TYPES.get(field.name) or TYPES.get(field.type) or "timestamp(3) with time zone"
-        typed.append(f"cast({columns[field.name]} as {sql_type}) as {field.name}")
+        # A feature of which nothing particular is asked is some share.
+        typed.append(f"cast({columns.get(field.name, 'n % 11 / 11e0')} as {sql_type}) as {field.name}")
     query(
         f"create table {name} as select {key}, 'not a feature' as note, {', '.join(typed)}"
         f" from unnest(sequence(1, {count})) as numbers (n)"
