@@ -65,5 +65,6 @@ if [[ " ${services[*]} " == *" fraud-api "* ]]; then
   step model infra/scripts/first_model.sh
 fi
 ((${#last[@]} == 0)) || step "the rest" start "${last[@]}"
+[[ " ${services[*]} " != *" feature-stream "* ]] || step features infra/scripts/stream_features.sh
 infra/scripts/addresses.sh
 say "up after $((SECONDS / 60)) min $((SECONDS % 60)) s:$(printf ' %s,' "${took[@]}" | sed 's/,$//')"

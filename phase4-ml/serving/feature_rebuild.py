@@ -13,6 +13,7 @@ import redis
 from trino.dbapi import Cursor
 
 from serving import event_store
+from serving import stream_metrics as metrics
 from serving.event_store import KEEP_DAYS, PaymentEvent, Verdict
 from serving.gold import GoldSettings, gold
 
@@ -57,15 +58,18 @@ def rebuild_from_bronze(
             reached |= {(topic, partition): offset for partition, offset in next_offsets(trino, schema, table)}
         payments = newest = 0
         told_at = time.monotonic()
-        log.info("filling Redis with the payments of %d days and all labels", KEEP_DAYS)
+        total = count_payments(trino, schema)
+        metrics.FILL.set(total)
+        log.info("filling Redis with %d payments of %d days and all labels", total, KEEP_DAYS)
         for batch in batched(read_payments(trino, schema), BATCH, strict=False):
             event_store.apply(store, batch, [], {}, cap)
             go_on()
             payments += len(batch)
+            metrics.FILLED.set(payments)
             newest = max(newest, *(payment.event_time for payment in batch))
             if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
                 told_at = time.monotonic()
-                log.info("%d payments so far", payments)
+                log.info("%d of %d payments so far", payments, total)
         verdicts = 0
         for reports in batched(read_verdicts(trino, schema), BATCH, strict=False):
             event_store.apply(store, [], reports, {}, cap)
@@ -90,13 +94,15 @@ def next_offsets(trino: Cursor, schema: str, table: str) -> list[tuple[int, int]
     return [(row[0], row[1]) for row in trino.fetchall()]
 
 
+def count_payments(trino: Cursor, schema: str) -> int:
+    """How many payments `read_payments` gives, if nothing is added meanwhile."""
+    trino.execute(f"select count(*) from {_recent(schema)}")
+    return int(trino.fetchall()[0][0])
+
+
 def read_payments(trino: Cursor, schema: str, users: Sequence[str] = ()) -> Iterator[PaymentEvent]:
     """The payments of the last KEEP_DAYS of event time, of all users or of some, as Trino hands them out."""
-    trino.execute(
-        f"select {PAYMENT_COLUMNS} from {schema}.{TRANSACTIONS} where event_date >="
-        f" (select max(event_date) from {schema}.{TRANSACTIONS}) - interval '{KEEP_DAYS}' day{_and_of(users)}",
-        users or None,
-    )
+    trino.execute(f"select {PAYMENT_COLUMNS} from {_recent(schema)}{_and_of(users)}", users or None)
     return (PaymentEvent(*row) for row in iter(trino.fetchone, None))
 
 
@@ -104,6 +110,11 @@ def read_verdicts(trino: Cursor, schema: str, users: Sequence[str] = ()) -> Iter
     """All labels, or those on the payments of some users."""
     trino.execute(f"select {VERDICT_COLUMNS} from {schema}.{LABELS} where true{_and_of(users)}", users or None)
     return (Verdict(*row) for row in iter(trino.fetchone, None))
+
+
+def _recent(schema: str) -> str:
+    table = f"{schema}.{TRANSACTIONS}"
+    return f"{table} where event_date >= (select max(event_date) from {table}) - interval '{KEEP_DAYS}' day"
 
 
 def _and_of(users: Sequence[str]) -> str:

@@ -222,6 +222,7 @@ class FeatureStream:
         except FeatureError as error:
             raise RedisError(str(error)) from error
         finally:
+            metrics.FILL.set(0)
             if lock.owned():
                 lock.release()
 

@@ -22,4 +22,6 @@ MEMORY = Gauge("feature_stream_redis_bytes", "Memory that Redis uses for everyth
 CHECKED = Gauge("feature_stream_reconciled_users", "Users that the last reconciliation compared with Gold")
 DIFFERENT = Gauge("feature_stream_different_users", "Those of them whose features were not those of Gold", ["outcome"])
 RECONCILED = Gauge("feature_stream_reconciled_timestamp_seconds", "When that was")
+FILL = Gauge("feature_stream_fill_payments", "Payments that an empty Redis is being filled with; 0 when it is not")
+FILLED = Gauge("feature_stream_filled_payments", "Those of them that are in Redis already")
 RUNNING = Gauge("feature_stream_running", "1 while it follows Kafka, so not while it rebuilds or waits for Redis")
