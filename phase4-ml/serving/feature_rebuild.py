@@ -59,7 +59,7 @@ def rebuild_from_bronze(
         payments = newest = 0
         told_at = time.monotonic()
         total = count_payments(trino, schema)
-        metrics.FILL.set(total)
+        metrics.TO_FILL.set(total)
         log.info("filling Redis with %d payments of %d days and all labels", total, KEEP_DAYS)
         for batch in batched(read_payments(trino, schema), BATCH, strict=False):
             event_store.apply(store, batch, [], {}, cap)

@@ -11,8 +11,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import redis
@@ -209,8 +209,12 @@ class FeatureStream:
         """A Redis that knows no positions is new, or has lost all: Bronze has what was, Kafka what came after."""
         if event_store.positions(self._store) or self.settings.feature_stream_from == "kafka":
             return
-        # Of several processes one fills it.
-        lock = self._store.lock(REBUILD_LOCK, timeout=REBUILD_LOCK_SECONDS)
+        with metrics.FILLING.track_inprogress():
+            self._fill()
+
+    def _fill(self) -> None:
+        # Of several processes one does.
+        lock = self._store.lock(REBUILD_LOCK, timeout=REBUILD_LOCK_SECONDS, thread_local=False)
         while not lock.acquire(blocking_timeout=1):
             if self._stop.is_set():
                 raise Stopping("another process fills Redis")
@@ -218,11 +222,11 @@ class FeatureStream:
             if not event_store.positions(self._store):
                 topics = (self.settings.transactions_topic, self.settings.labels_topic)
                 cap = self.settings.feature_stream_cap
-                rebuild_from_bronze(self.settings, self._store, topics, cap, self._still_ours(lock))
+                with renewed(lock):
+                    rebuild_from_bronze(self.settings, self._store, topics, cap, self._still_ours(lock))
         except FeatureError as error:
             raise RedisError(str(error)) from error
         finally:
-            metrics.FILL.set(0)
             if lock.owned():
                 lock.release()
 
@@ -255,6 +259,25 @@ class FeatureStream:
             if self._stop.wait(SECONDS_BETWEEN_COUNTS):
                 store.close()
                 return
+
+
+@contextmanager
+def renewed(lock: redis.lock.Lock) -> Iterator[None]:
+    """Keeps a lock while Trino thinks: that may be longer than the lock holds by itself."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(REBUILD_LOCK_SECONDS / 4):
+            with suppress(RedisError):  # a lock that is lost is noticed with the next batch
+                lock.reacquire()
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def count_all(store: redis.Redis) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from features import DAY_MS, EPOCH, MERCHANT_FEATURES, USER_FEATURES, MerchantFeatures, UserFeatures, milliseconds
 from kafka_tools import KAFKA, REGISTRY, payment, registered
 from redis.exceptions import RedisError
-from serving import event_store
+from serving import event_store, feature_stream
 from serving.event_records import BrokenRule, to_payment, to_verdict
 from serving.event_store import MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, merchant_number
 from serving.feature_client import FeatureClient, Found
@@ -332,6 +333,26 @@ def test_a_redis_that_is_emptied_under_a_running_stream_is_filled_again(tmp_path
         stream.wait_until_read()
         assert all_state() == expected
         assert stream.stop() == 0
+
+
+def test_a_rebuild_stays_ours_while_trino_takes_longer_than_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_stream, "REBUILD_LOCK_SECONDS", 1.0)
+    lock = redis_client().lock("slow", timeout=feature_stream.REBUILD_LOCK_SECONDS, thread_local=False)
+    renewals = 0
+    reacquire = lock.reacquire
+
+    def counted() -> bool:
+        nonlocal renewals
+        renewals += 1
+        return reacquire()
+
+    monkeypatch.setattr(lock, "reacquire", counted)
+    assert lock.acquire(blocking=False)
+    started = time.monotonic()
+    with feature_stream.renewed(lock):
+        wait_until(lambda: renewals >= 8, "eight renewals")
+        assert lock.owned() and time.monotonic() - started > feature_stream.REBUILD_LOCK_SECONDS
+    lock.release()
 
 
 def test_of_a_user_with_very_many_payments_the_newest_are_kept(tmp_path: Path) -> None:
