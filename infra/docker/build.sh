@@ -39,7 +39,6 @@ one_per_image() {
     /^    image:/ && builds && index(wanted, " " service " ") && !seen[$2]++ {print service, $2}'
 }
 
-services="$(one_per_image "$@")"
-while read -r service reference; do
+one_per_image "$@" | while read -r service reference; do
   build "$(basename "${reference%:*}")" docker compose --progress plain build "$service" </dev/null
-done <<<"$services"
+done
