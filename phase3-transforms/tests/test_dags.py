@@ -62,6 +62,12 @@ def test_without_phase_4_its_tasks_are_skipped(dags: DagBag, dag_id: str, task_i
     assert "make phase4-up" in done.stderr
 
 
+@pytest.mark.parametrize("module", ["feature_writer", "reconciliation"])
+def test_what_phase_4_lends_to_the_tasks_is_complete(module: str) -> None:
+    command = ["python3", "-c", f"import serving.{module}"]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": "/opt/ml"}, check=True)
+
+
 def test_maintenance_is_one_chain(dags: DagBag) -> None:
     assert chain_of(dags.dags["lakehouse_maintenance"]) == ["compact", "vacuum", "expire", "expire_task_logs"]
 

@@ -13,7 +13,6 @@ import redis
 from trino.dbapi import Cursor
 
 from serving import event_store
-from serving import stream_metrics as metrics
 from serving.event_store import KEEP_DAYS, PaymentEvent, Verdict
 from serving.gold import GoldSettings, gold
 
@@ -34,14 +33,15 @@ VERDICT_COLUMNS = (
 
 
 def rebuild_from_bronze(
-    settings: GoldSettings, store: redis.Redis, topics: tuple[str, str], cap: int, go_on: Callable[[], None]
+    settings: GoldSettings, store: redis.Redis, topics: tuple[str, str], cap: int, go_on: Callable[[int, int], None]
 ) -> None:
     """Fill Redis; nothing where there is no Bronze yet, since Kafka has it all then.
 
     Args:
         topics: of payments and of labels.
         cap: payments to keep of one user.
-        go_on: called after each batch; what it raises ends the rebuild.
+        go_on: called after each batch with how many payments are in Redis and how many there are; what it raises ends
+            the rebuild.
 
     Raises:
         FeatureError: Trino does not answer.
@@ -59,13 +59,12 @@ def rebuild_from_bronze(
         payments = newest = 0
         told_at = time.monotonic()
         total = count_payments(trino, schema)
-        metrics.TO_FILL.set(total)
+        go_on(0, total)
         log.info("filling Redis with %d payments of %d days and all labels", total, KEEP_DAYS)
         for batch in batched(read_payments(trino, schema), BATCH, strict=False):
             event_store.apply(store, batch, [], {}, cap)
-            go_on()
             payments += len(batch)
-            metrics.FILLED.set(payments)
+            go_on(payments, total)
             newest = max(newest, *(payment.event_time for payment in batch))
             if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
                 told_at = time.monotonic()
@@ -73,7 +72,7 @@ def rebuild_from_bronze(
         verdicts = 0
         for reports in batched(read_verdicts(trino, schema), BATCH, strict=False):
             event_store.apply(store, [], reports, {}, cap)
-            go_on()
+            go_on(payments, total)
             verdicts += len(reports)
         event_store.say_complete(store, reached, newest)
         log.info("Redis is filled with %d payments and %d labels; Kafka has the rest", payments, verdicts)

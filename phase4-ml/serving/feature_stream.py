@@ -230,8 +230,10 @@ class FeatureStream:
             if lock.owned():
                 lock.release()
 
-    def _still_ours(self, lock: redis.lock.Lock) -> Callable[[], None]:
-        def go_on() -> None:
+    def _still_ours(self, lock: redis.lock.Lock) -> Callable[[int, int], None]:
+        def go_on(filled: int, total: int) -> None:
+            metrics.FILLED.set(filled)
+            metrics.TO_FILL.set(total)
             if self._stop.is_set():
                 raise Stopping("the rebuild is not complete; the next start begins it anew")
             lock.reacquire()

@@ -163,7 +163,7 @@ def empty_redis() -> Iterator[None]:
 
 
 def rebuild(world: World) -> None:
-    rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, lambda: None)
+    rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, lambda filled, total: None)
 
 
 def test_a_rebuild_is_what_the_stream_would_have_kept(world: World) -> None:
@@ -183,8 +183,9 @@ def test_a_rebuild_is_what_the_stream_would_have_kept(world: World) -> None:
 
 
 def test_an_interrupted_rebuild_leaves_no_positions(world: World) -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
+    def stop(filled: int, total: int) -> None:
+        if filled:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, stop)
@@ -195,7 +196,7 @@ def test_an_interrupted_rebuild_leaves_no_positions(world: World) -> None:
 
 def test_without_bronze_there_is_nothing_to_fill_from(world: World) -> None:
     settings = world.settings().model_copy(update={"bronze_schema": "no_such_schema"})
-    rebuild_from_bronze(settings, redis_client(), TOPICS, CAP, lambda: None)
+    rebuild_from_bronze(settings, redis_client(), TOPICS, CAP, lambda filled, total: None)
     assert event_store.positions(redis_client()) == {}
 
 
