@@ -19,7 +19,7 @@ images=("$@")
 # No service runs it; the first model does.
 [[ " $* " != *" fraud-api "* ]] || images+=(training)
 if [[ " $* " == *" trino "* ]] && ! docker image inspect "$(image trino)" >/dev/null 2>&1; then
-  say "everything is built once, about 10 minutes on two cores; then 20 to 25 more for history, tables, a first model and dashboards"
+  say "everything is built once, about 10 minutes on two cores; then 15 to 25 more for history, tables, a first model and dashboards"
 fi
 step images infra/docker/build.sh "${images[@]}"
 
