@@ -209,6 +209,9 @@ class FeatureStream:
         """A Redis that knows no positions is new, or has lost all: Bronze has what was, Kafka what came after."""
         if event_store.positions(self._store) or self.settings.feature_stream_from == "kafka":
             return
+        # Those of a filling before this one.
+        metrics.FILLED.set(0)
+        metrics.TO_FILL.set(0)
         with metrics.FILLING.track_inprogress():
             self._fill()
 
