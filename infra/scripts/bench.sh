@@ -10,7 +10,8 @@ parts="${PARTS:-kafka bronze transforms api stream soak}"
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
 minutes_live="${MINUTES_LIVE:-3}"
-[[ " $parts " != *" transforms "* || " $parts " == *" bronze "* ]] || die "transforms builds from the Bronze of the part before it: PARTS=\"bronze transforms\""
+[[ " $parts " != *" transforms "* || " $parts " == *" bronze "* ]] ||
+  die "transforms builds from the Bronze of the part before it: PARTS=\"bronze transforms\""
 
 # value NAME: a number out of a line of JSON.
 value() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p"; }
