@@ -89,6 +89,7 @@ def test_gold_has_data_when_make_up_returns() -> None:
 def healed_run(airflow: httpx.Client) -> datetime:
     """A run under load with kill -9 of Trino, then of the scheduler, in its middle; returns when it had succeeded."""
     run = run_to_hit(airflow)
+    print(f"| the run that is hit | {run} |")
     wait_for_task(airflow, run, "dbt_marts")
     kill_main_process("trino")
     wait_for_task(airflow, run, "dbt_test")
