@@ -102,6 +102,6 @@ ml-rollback: ## Back to the model that was Production before
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
 redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
-	docker compose exec fraud-api python3 -m serving.redis_features $(addprefix --user ,$(USER_ID))
+	docker compose exec fraud-api python3 -m feature_store.redis_features $(addprefix --user ,$(USER_ID))
 feature-quality: ## [MINUTES=15] [LABEL_MINUTES=60]: what the stream's features are worth on live payments, by scenario
 	@infra/scripts/feature_quality.sh --minutes $(or $(MINUTES),15) --label-minutes $(or $(LABEL_MINUTES),60)

@@ -33,13 +33,13 @@ build_base() {
   local context
   context="$(mktemp -d)"
   trap 'rm -rf "$context"' RETURN
-  cp infra/images/base/healthy "$context"
+  cp infra/base/healthy "$context"
   mkdir "$context/certificates"
   # The host's private certificate authorities, for networks whose proxy intercepts TLS.
   find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/certificates/" \; 2>/dev/null || true
   touch "$context/certificates/.keep"
   local output
-  output="$(docker build --progress plain --file infra/images/base/Dockerfile --tag "$(image base)" "$context" 2>&1)" ||
+  output="$(docker build --progress plain --file infra/base/Dockerfile --tag "$(image base)" "$context" 2>&1)" ||
     die "image base could not be built:
 $(tail -n 30 <<<"$output")"
 }

@@ -25,10 +25,10 @@ foundation() {
 }
 
 infra/docker/base.sh
-foundation java --file infra/images/java/Dockerfile --build-arg "BASE=$(image base)"
-foundation maven --file infra/images/maven/Dockerfile --build-arg "JAVA=$(image java)"
-foundation python --file infra/images/python/Dockerfile --target runtime --build-arg "BASE=$(image base)"
-foundation python-build --file infra/images/python/Dockerfile --target build --build-arg "BASE=$(image base)"
+foundation java --file infra/java/Dockerfile --build-arg "BASE=$(image base)"
+foundation maven --file infra/maven/Dockerfile --build-arg "JAVA=$(image java)"
+foundation python --file infra/python/Dockerfile --target runtime --build-arg "BASE=$(image base)"
+foundation python-build --file infra/python/Dockerfile --target build --build-arg "BASE=$(image base)"
 
 # one_per_image SERVICE...: those services with their images, each image once. Compose labels an image with the service
 # it was built for, so that building it for each would make as many images. What is only pulled has nothing to build.

@@ -2,7 +2,7 @@
 
 from confluent_kafka import Consumer, TopicPartition
 from kafka_tools import KAFKA, committed
-from serving import event_store
+from feature_store import event_store
 from stack import redis_client
 
 RAW, LABELS, SCORED = "transactions.raw", "transactions.labels", "transactions.scored"

@@ -19,8 +19,8 @@ import docker
 import httpx2
 from kafka_tools import read_topic, registered
 from lags import DEAD_LETTERS, RAW, SCORED, bronze_lag, ends, scorer_lag, stream_lag
-from serving.gold import GoldSettings, gold
-from serving.wire import decode
+from feature_store.gold import GoldSettings, gold
+from fraud_common.avro import decode
 from stack import metric, postgres, service, wait_until
 
 PROMETHEUS = "http://prometheus:9090"

@@ -4,9 +4,9 @@ import time
 
 import httpx2
 import pytest
-from ingestion.kafka import TOPICS, wait_for_broker
-from ingestion.progress import read_gauges
-from ingestion.settings import TRANSACTIONS_TOPIC, Settings, load_settings
+from producer.kafka import TOPICS, wait_for_broker
+from producer.progress import read_gauges
+from producer.settings import TRANSACTIONS_TOPIC, Settings, load_settings
 from stack import count_in, wait_until
 
 METRICS = "http://producer:9400/metrics"

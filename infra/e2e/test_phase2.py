@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from bronze import TABLES, assert_exactly_once_in_bronze, kill_executor, kill_main_process, metric
-from ingestion.kafka import wait_for_broker
-from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings, load_settings
+from producer.kafka import wait_for_broker
+from producer.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings, load_settings
 from stack import assert_exactly_once, count_in, id_in, messages_in, service, wait_until
 
 STATE = Path("/var/lib/producer")

@@ -10,11 +10,11 @@ from features import DAY_MS
 from kafka_tools import committed, read_topic, registered
 from kills import kill_main_process
 from lags import DEAD_LETTERS, RAW, SCORED, bronze_lag, stream_lag
-from serving import event_store
-from serving.event_store import USER_EVENTS, USER_VERDICTS
-from serving.feature_rebuild import read_payments, read_verdicts
-from serving.gold import GoldSettings, gold
-from serving.wire import SerializationError, decode
+from feature_store import event_store
+from feature_store.event_store import USER_EVENTS, USER_VERDICTS
+from feature_store.rebuild import read_payments, read_verdicts
+from feature_store.gold import GoldSettings, gold
+from fraud_common.avro import SerializationError, decode
 from stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
 
 

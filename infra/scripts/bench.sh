@@ -20,7 +20,7 @@ up() { docker compose --progress quiet up --detach --wait --wait-timeout 600 "$@
 in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
 
 # Versions as they are pinned: of an artifact in a pom.xml, of a package in requirements.
-artifact() { sed -n "/<artifactId>$1</{n;s/.*<version>\(.*\)<.*/\1/p;q}" "infra/images/$2/pom.xml"; }
+artifact() { sed -n "/<artifactId>$1</{n;s/.*<version>\(.*\)<.*/\1/p;q}" "infra/$2/pom.xml"; }
 package() { sed -n "s/^$1==\([^ ]*\).*/\1/p" "$2/requirements.txt"; }
 
 measured_on() {
@@ -29,7 +29,7 @@ measured_on() {
     "$(date -u +%Y-%m-%d)" "${PARTS:+ PARTS=\"$PARTS\"}" "$(getconf _NPROCESSORS_ONLN)" \
     "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)" \
     "$(uname -r)" "$(docker version --format '{{.Server.Version}}')" "$(artifact kafka_2.13 kafka)" "$(package pyspark phase2-streaming)" \
-    "$(package delta-spark phase2-streaming)" "$(artifact trino-server trino)" "$(package dbt-core infra/images/airflow/dbt)" \
+    "$(package delta-spark phase2-streaming)" "$(artifact trino-server trino)" "$(package dbt-core phase3-transforms/airflow/dbt-requirements)" \
     "$(package onnxruntime phase4-ml/serving)"
 }
 

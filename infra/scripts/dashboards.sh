@@ -6,6 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 infra/scripts/env.sh
 infra/docker/engine.sh
 infra/docker/build.sh
-build_test_image kafka-exporter phase5-analytics/exporter/Dockerfile
+build_test_image kafka-exporter phase5-analytics/kafka_exporter/Dockerfile
 docker run --rm --user "$(id -u):$(id -g)" --volume "$ROOT/phase5-analytics/grafana:/app/grafana" \
-  "$(image kafka-exporter-test)" python3 -m dashboards grafana/json
+  "$(image kafka-exporter-test)" python3 -m source grafana/dashboards

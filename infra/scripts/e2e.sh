@@ -27,9 +27,9 @@ timed "make replay, the example file" make --no-print-directory replay \
 timed "make dlq-show" make --no-print-directory dlq-show LAST=3
 timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
-build_test_image ingestion phase1-ingestion/Dockerfile
-build_test_image spark infra/images/spark/Dockerfile
-build_test_image airflow infra/images/airflow/Dockerfile
+build_test_image ingestion phase1-ingestion/producer/Dockerfile
+build_test_image spark infra/spark/Dockerfile
+build_test_image airflow phase3-transforms/airflow/Dockerfile
 build_test_image fraud-api phase4-ml/serving/Dockerfile
 mkdir -p reports
 # checks IMAGE PHASE: the checks and drills of a phase, in the image that has what they need.
@@ -68,11 +68,11 @@ EOF
 }
 timed "every page answers" pages_answer
 docker compose --progress quiet start producer
-build_test_image kafka-exporter phase5-analytics/exporter/Dockerfile
+build_test_image kafka-exporter phase5-analytics/kafka_exporter/Dockerfile
 # Drift has something to say once 500 live payments were looked at.
 panels_filled() {
   local end=$((SECONDS + 600))
-  until run_in_stack kafka-exporter-test python3 -m dashboards.live grafana/json http://prometheus:9090 >reports/e2e-panels.log; do
+  until run_in_stack kafka-exporter-test python3 -m source.live grafana/dashboards http://prometheus:9090 >reports/e2e-panels.log; do
     ((SECONDS < end)) || die "panels without data:
 $(<reports/e2e-panels.log)"
     sleep 10

@@ -6,7 +6,7 @@ infra/scripts/env.sh
 infra/docker/engine.sh
 infra/docker/build.sh
 say "building image lint"
-docker build --quiet --file infra/images/lint/Dockerfile --tag "$(image lint)" \
+docker build --quiet --file infra/lint/Dockerfile --tag "$(image lint)" \
   --build-arg "PYTHON_BUILD=$(image python-build)" . >/dev/null
 
 in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp ${lint_env:+--env "$lint_env"} --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
@@ -29,11 +29,11 @@ check() {
 check "ruff check" ruff check --no-cache .
 check "ruff format" ruff format --no-cache --check .
 types() { check "mypy $*" mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python "$@"; }
-types phase1-ingestion/ingestion phase2-streaming/streaming phase3-transforms/dags/lakehouse
+types phase1-ingestion/producer phase2-streaming/spark_jobs phase3-transforms/airflow/lakehouse
 # Their modules are found from the folder that they share.
 lint_env=MYPYPATH=phase4-ml types --explicit-package-bases phase4-ml/features.py phase4-ml/serving phase4-ml/training
-lint_env=MYPYPATH=phase5-analytics:phase5-analytics/grafana types --explicit-package-bases phase5-analytics/exporter \
-  phase5-analytics/drift phase5-analytics/grafana/dashboards
+lint_env=MYPYPATH=phase5-analytics:phase5-analytics/grafana types --explicit-package-bases phase5-analytics/kafka_exporter \
+  phase5-analytics/monitoring phase5-analytics/grafana/source
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
 # Macros are linted where the models use them.

@@ -8,16 +8,16 @@ shift
 case "$phase" in
 1)
   services=(kafka schema-registry)
-  tested=ingestion dockerfile=phase1-ingestion/Dockerfile
+  tested=ingestion dockerfile=phase1-ingestion/producer/Dockerfile
   ;;
 2)
   services=(kafka schema-registry minio spark-master spark-worker spark-streaming)
-  tested=spark dockerfile=infra/images/spark/Dockerfile
+  tested=spark dockerfile=infra/spark/Dockerfile
   ;;
 3)
   # The tests write Bronze themselves, and run dbt as the pipeline does.
   services=(minio trino)
-  tested=airflow dockerfile=infra/images/airflow/Dockerfile
+  tested=airflow dockerfile=phase3-transforms/airflow/Dockerfile
   ;;
 4)
   # The tests write Gold themselves, and start the scorer that they kill.
@@ -26,7 +26,7 @@ case "$phase" in
   ;;
 5)
   services=(kafka airflow-metrics kafka-exporter alertmanager prometheus)
-  tested=kafka-exporter dockerfile=phase5-analytics/exporter/Dockerfile
+  tested=kafka-exporter dockerfile=phase5-analytics/kafka_exporter/Dockerfile
   ;;
 *) die "phase $phase has no tests" ;;
 esac

@@ -1,5 +1,5 @@
 import pytest
-from ingestion.settings import Settings, load_settings
+from producer.settings import Settings, load_settings
 from stack import fresh_topics
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from docker.models.containers import Container
-from ingestion.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from producer.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
 from stack import count_in, messages_in, service, wait_until
 
 TABLES = {TRANSACTIONS_TOPIC: "transactions", LABELS_TOPIC: "labels"}

@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ingestion.settings import Settings, load_settings
+from producer.settings import Settings, load_settings
 from pyspark.sql import SparkSession
 
 

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from serving import metrics
-from serving.event_store import CLOCK_KEY, MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, merchant_number
+from feature_store.event_store import CLOCK_KEY, MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, merchant_number
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from pydantic import Field
 from redis.exceptions import LockError
 from trino.dbapi import Cursor
 
-from serving.gold import GoldSettings, gold
+from feature_store.gold import GoldSettings, gold
 from serving.settings import load_settings
-from serving.snapshot_store import FeatureError, RedisSettings, snapshot_store
+from feature_store.snapshot_store import FeatureError, RedisSettings, snapshot_store
 
 Features = type[UserFeatures] | type[MerchantFeatures]
 

@@ -20,12 +20,12 @@ from pydantic.json_schema import models_json_schema
 
 from serving import metrics
 from serving.feature_client import FeatureClient
-from serving.gate import Gate
-from serving.log import set_up_logging
+from serving.middleware import Gate
+from fraud_common.logs import set_up_logging
 from serving.model_store import ModelStore
-from serving.prediction_log import PredictionLog
+from audit.prediction_log import PredictionLog
 from serving.predictor import Predictor
-from serving.rules import VERSION as RULES_VERSION
+from serving.rules_1 import VERSION as RULES_VERSION
 from serving.schemas import (
     BatchAnswer,
     BatchRequest,

@@ -24,7 +24,7 @@ from features import FEATURES
 from numpy.typing import NDArray
 
 from serving import metrics
-from serving.rules import Rules
+from serving.rules_1 import Rules
 from serving.settings import MODEL_ALIAS, MODEL_NAME, Settings
 
 logger = logging.getLogger(__name__)

@@ -19,11 +19,11 @@ from features import EPOCH, FEATURES, MerchantFeatures, Payment, UserFeatures, m
 from numpy.typing import NDArray
 
 from serving import metrics
-from serving.event_store import unpack_merchant, unpack_user
+from feature_store.event_store import unpack_merchant, unpack_user
 from serving.feature_client import FeatureClient, Found
 from serving.model_store import Model, ModelStore
-from serving.prediction_log import PredictionLog
-from serving.rules import Rules
+from audit.prediction_log import PredictionLog
+from serving.rules_1 import Rules
 from serving.schemas import PaymentRequest
 
 logger = logging.getLogger(__name__)

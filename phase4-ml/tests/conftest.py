@@ -8,7 +8,7 @@ from stack import API_URL, MLFLOW_URL, all_workers, fill_redis, ready, wait_unti
 @pytest.fixture(scope="session")
 def example_files() -> tuple[bytes, dict]:
     """A small forest as the two files that serving takes."""
-    from serving.example_model import example_model
+    from example_model import example_model
 
     model = example_model(trees=50, depth=8)
     return model.onnx, model.described
@@ -17,7 +17,7 @@ def example_files() -> tuple[bytes, dict]:
 @pytest.fixture(scope="session")
 def production(example_files: tuple[bytes, dict]) -> str:
     """The version of a model in Production that the API serves."""
-    from serving.example_model import publish
+    from example_model import publish
 
     wait_until(ready, "the API answers")
     version = publish(MLFLOW_URL, *example_files)

@@ -18,8 +18,8 @@ from typing import Any, cast
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from fastavro.types import Schema
-from serving.registry import Registry
-from serving.wire import decode, encode
+from fraud_common.schema_registry import Registry
+from fraud_common.avro import decode, encode
 from stack import API_URL
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:29092")
@@ -175,7 +175,7 @@ class RunningScorer:
         } | {name.upper(): str(value) for name, value in settings.items()}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving.scorer"], env=os.environ | environment, stderr=log
+                [sys.executable, "-m", "scorer"], env=os.environ | environment, stderr=log
             )
 
     @property

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from trino.dbapi import connect
 from trino.exceptions import Error as TrinoError
 
-from training.errors import UserError
+from fraud_common.errors import UserError
 from training.settings import Settings
 
 TABLE = 'delta.gold."mart_training_examples"'

@@ -10,7 +10,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 
 from training.data import Examples
-from training.errors import UserError
+from fraud_common.errors import UserError
 
 OPSET = 18
 # Of a probability; what 32 bit sums over a few hundred trees may differ by.

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 
 from training import registry
-from training.errors import UserError
+from fraud_common.errors import UserError
 from training.settings import load_settings
 
 LINE = "{:>7}  {:<11} {:<20} {:>7} {:>9} {:>9}  {:<16}  {}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from training.data import Examples
-from training.errors import UserError
+from fraud_common.errors import UserError
 from training.export import onnx_scores
 from training.settings import MODEL_NAME, PRODUCTION, STAGING, Settings
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
 
-from training.errors import UserError
+from fraud_common.errors import UserError
 
 MODEL_NAME = "fraud-model"
 EXPERIMENT = "fraud-model"

@@ -21,7 +21,7 @@ from mlflow.models import infer_signature
 
 from training import registry
 from training.data import HISTORY, Examples, Periods, data_version, load_examples, periods, split_by_time
-from training.errors import UserError
+from fraud_common.errors import UserError
 from training.estimators import fit, scores
 from training.evaluate import Report, evaluate, plots
 from training.export import check_parity, export_onnx

@@ -1,0 +1,198 @@
+"""Records to bytes and back: Avro in the Confluent wire format (a zero byte, the schema id in four bytes, the body)."""
+
+import io
+import json
+import struct
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import fastavro
+from fastavro.schema import SchemaParseException, UnknownType
+from fastavro.types import AvroMessage, Schema
+from fastavro.validation import ValidationError, validate
+
+from fraud_common.errors import SerializationError, UserError
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import SCHEMA_FILES
+
+MAGIC_BYTE = 0
+HEADER = struct.Struct(">bI")
+# Amounts travel as a two's complement integer of cents, at most 12 digits.
+_AMOUNT_LIMIT_CENTS = 10**12
+# An id that the registry does not know is asked for again after so long, since garbage may repeat it.
+_UNKNOWN_ID_SECONDS = 30.0
+_MAX_UNKNOWN_IDS = 10_000
+
+
+def load_schema(path: Path) -> tuple[str, Schema]:
+    """Read an `.avsc` file: its text for the registry, and the parsed schema for the encoder.
+
+    Raises:
+        UserError: the file can't be read or is not an Avro schema.
+    """
+    try:
+        text = path.read_text()
+        return text, parse_schema(text)
+    except OSError as error:
+        raise UserError(f"schema {path}: {error.strerror}; restore the file or correct SCHEMA_DIR") from None
+    except (json.JSONDecodeError, SchemaParseException, UnknownType, KeyError) as error:
+        raise UserError(f"schema {path} is not a valid Avro schema: {error}; correct the file") from None
+
+
+def parse_schema(text: str) -> Schema:
+    """Parse a schema as the registry returns it."""
+    return fastavro.parse_schema(json.loads(text))
+
+
+def cents_to_bytes(cents: int) -> bytes:
+    """The Avro decimal of an amount in cents: the shortest big-endian two's complement.
+
+    fastavro passes bytes of a decimal field through as they are, which saves a `Decimal` for every message.
+
+    Raises:
+        SerializationError: the amount has more than 12 digits.
+    """
+    if not -_AMOUNT_LIMIT_CENTS < cents < _AMOUNT_LIMIT_CENTS:
+        raise SerializationError(f"amount: {cents / 100:.2f} has more than 12 digits")
+    return cents.to_bytes((cents + (cents < 0)).bit_length() // 8 + 1, "big", signed=True)
+
+
+class Encoder:
+    """Encodes records of one registered schema. The caller asks the registry once, never per message."""
+
+    def __init__(self, schema: Schema, schema_id: int) -> None:
+        self.schema = schema
+        self._prefix = HEADER.pack(MAGIC_BYTE, schema_id)
+
+    def encode(self, record: dict[str, Any]) -> bytes:
+        """Return the record in the Confluent wire format.
+
+        Raises:
+            SerializationError: the record does not fit the schema; the message names the field.
+        """
+        buffer = io.BytesIO()
+        buffer.write(self._prefix)
+        try:
+            fastavro.schemaless_writer(buffer, self.schema, record)
+        except Exception as error:  # fastavro raises whatever the value's type raises
+            raise SerializationError(self._explain(record, error)) from error
+        return buffer.getvalue()
+
+    def _explain(self, record: dict[str, Any], error: Exception) -> str:
+        """Find the field after a failure, since the writer's own error does not name it."""
+        for field in cast(dict[str, Any], self.schema)["fields"]:
+            name = field["name"]
+            if name not in record and "default" not in field:
+                return f"{name}: missing"
+            try:
+                value = record.get(name, field.get("default"))
+                validate(value, field["type"], raise_errors=True)
+                fastavro.schemaless_writer(io.BytesIO(), field["type"], value)
+            except (ValidationError, ValueError, TypeError, OverflowError) as cause:
+                detail = (
+                    f" ({cause})" if isinstance(cause, ValueError) and not isinstance(cause, ValidationError) else ""
+                )
+                return f"{name}: {value!r:.80} does not fit {_type_name(field['type'])}{detail}"
+        return f"{type(error).__name__}: {error}"
+
+
+def load_encoder(registry: SchemaRegistry, schema_dir: Path, topic: str) -> Encoder:
+    """The encoder of a topic: its schema file, under the id that the registry has for it.
+
+    Raises:
+        UserError: the schema is not registered, or nothing answers.
+    """
+    text, schema = load_schema(schema_dir / SCHEMA_FILES[topic])
+    return Encoder(schema, registry.id_of(topic, text))
+
+
+def _type_name(schema: Schema) -> str:
+    if isinstance(schema, dict):
+        return str(schema.get("logicalType", schema.get("name", schema["type"])))
+    return str(schema)
+
+
+def schema_id_of(value: bytes | None) -> int:
+    """Return the schema id of a message.
+
+    Raises:
+        SerializationError: the bytes are not in the Confluent wire format.
+    """
+    if value is None or len(value) < HEADER.size:
+        raise SerializationError("shorter than the 5 bytes of the Confluent wire format")
+    magic, schema_id = HEADER.unpack_from(value)
+    if magic != MAGIC_BYTE:
+        raise SerializationError(f"first byte is {magic}, not the 0 of the Confluent wire format")
+    return schema_id
+
+
+def decode(value: bytes, schema: Schema) -> AvroMessage:
+    """Decode a message by the schema that wrote it.
+
+    Raises:
+        SerializationError: the body is not what the schema says, or bytes follow it.
+    """
+    body = io.BytesIO(value)
+    body.seek(HEADER.size)
+    try:
+        record = fastavro.schemaless_reader(body, schema, None)
+    except Exception as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError, ... on garbage
+        raise SerializationError(f"not Avro of its schema: {type(error).__name__}: {error}") from error
+    if body.read(1):
+        raise SerializationError("bytes are left over after the last field")
+    return record
+
+
+class Decoder:
+    """Decodes values by the schemas that wrote them; the registry is asked once for each schema."""
+
+    def __init__(self, registry: SchemaRegistry) -> None:
+        self._registry = registry
+        self._schemas: dict[int, Schema] = {}
+        self._unknown: dict[int, float] = {}  # schema id -> when to ask again
+
+    def decode(self, value: bytes | None) -> Any:
+        """The record of a message.
+
+        Raises:
+            SerializationError: its schema is unknown, or the bytes are not what the schema says.
+            RegistryUnavailable: its schema is a new one, and the registry does not answer.
+        """
+        schema_id = schema_id_of(value)
+        if (schema := self._schemas.get(schema_id)) is None:
+            schema = self._look_up(schema_id)
+        return decode(value or b"", schema)
+
+    def decode_when_answered(self, value: bytes | None, stop: threading.Event) -> Any:
+        """The same; waits while the registry has to be asked and does not answer.
+
+        Raises:
+            SerializationError: as in `decode`.
+            Stopping: the event was set while the registry did not answer.
+        """
+        return self._registry.until_answered(lambda: self.decode(value), stop)
+
+    def _look_up(self, schema_id: int) -> Schema:
+        if time.monotonic() >= self._unknown.get(schema_id, 0.0):
+            text = self._registry.schema(schema_id)
+            if text is not None:
+                schema = self._schemas[schema_id] = parse_schema(text)
+                return schema
+            if len(self._unknown) > _MAX_UNKNOWN_IDS:
+                self._unknown.clear()
+            self._unknown[schema_id] = time.monotonic() + _UNKNOWN_ID_SECONDS
+        raise SerializationError(f"schema {schema_id} is not in the registry at {self._registry.url}")
+
+
+def to_json(record: Any) -> bytes:
+    """The text of a record that can't be serialised: what the dead letter topic keeps of it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):  # an amount that is encoded already
+            return str(Decimal(int.from_bytes(value, "big", signed=True)) / 100)
+        return str(value)
+
+    return json.dumps(record, default=plain, ensure_ascii=False).encode()

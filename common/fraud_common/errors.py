@@ -1,0 +1,13 @@
+"""Errors that a person can put right, and the one that ends a service which was told to stop while it waited."""
+
+
+class UserError(Exception):
+    """What is wrong, where, and the next step, in one line. Commands print the message without a stack trace."""
+
+
+class SerializationError(ValueError):
+    """Bytes that are not Avro of their schema, or a record that does not fit it; the message names the field."""
+
+
+class Stopping(Exception):  # noqa: N818 - not an error
+    """SIGTERM arrived while the service was waiting for another one. Nothing in hand was committed."""

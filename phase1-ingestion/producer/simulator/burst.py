@@ -1,0 +1,73 @@
+"""A wave of card testing, for drills (FRAUD_BURST). Its payments are extra: the stream stays as it is.
+
+Every ten minutes of event time it is another cardholder's turn, at a few online shops and on one strange device. The
+labels come an hour after the payments, so that no model learns them as honest; a producer that is killed loses those of
+the last hour.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from producer.simulator.cardholders import Cardholders
+from producer.simulator.merchants import WEB, Merchants
+from producer.simulator.payments import CARD_TESTING, HOUR_MS, MINUTE_MS, SCENARIOS, Payments
+
+Record = dict[str, Any]
+
+TURN_MS = 10 * MINUTE_MS
+REPORT_DELAY_MS = HOUR_MS
+PREFIX = "burst-"
+
+
+class Burst:
+    """The extra payments of one seed."""
+
+    def __init__(self, seed: int, share: float, people: Cardholders, merchants: Merchants) -> None:
+        self._seed = seed
+        self._share = share
+        self._people = people
+        self._merchants = merchants
+        self._turn = lru_cache(maxsize=16)(self._make_turn)
+
+    def _make_turn(self, turn: int) -> tuple[int, np.ndarray, int]:
+        """The cardholder, the shops and the device of ten minutes."""
+        rng = np.random.default_rng([self._seed, 5, turn])
+        shops = rng.choice(self._merchants.online_everywhere, int(rng.integers(1, 5)))
+        return int(rng.integers(len(self._people.ids))), shops, int(rng.integers(0, 2**63))
+
+    def beside(self, payments: Payments, positions: np.ndarray) -> tuple[Payments, np.ndarray]:
+        """Extra payments at the times of about `share` of these, and the positions that they stand beside."""
+        rng = np.random.default_rng([self._seed, 6, int(positions[0])])
+        chosen = np.flatnonzero(rng.random(len(payments)) < self._share)
+        event_ms = payments.event_ms[chosen]
+        turns = [self._turn(moment // TURN_MS) for moment in event_ms.tolist()]
+        n = len(chosen)
+        extra = Payments(
+            user=np.array([user for user, _, _ in turns], np.int64),
+            merchant=np.array([rng.choice(shops) for _, shops, _ in turns], np.int64),
+            cents=np.clip(rng.lognormal(5.5, 0.7, n).astype(np.int64), 50, 2_500),
+            event_ms=event_ms,
+            device=np.array([device for _, _, device in turns], np.uint64),
+            device_type=np.full(n, WEB),
+            scenario=np.full(n, CARD_TESTING),
+        )
+        return extra, positions[chosen]
+
+
+def own_id(record: Record) -> Record:
+    """The record of an extra payment, under an id that is not that of the payment it stands beside."""
+    return record | {"transaction_id": PREFIX + record["transaction_id"]}
+
+
+def label_of(record: Record) -> Record:
+    """The `FraudLabel` of an extra payment."""
+    return {
+        "transaction_id": record["transaction_id"],
+        "user_id": record["user_id"],
+        "is_fraud": True,
+        "fraud_type": SCENARIOS[CARD_TESTING],
+        "event_time": record["event_time"],
+        "reported_at": record["event_time"] + REPORT_DELAY_MS,
+    }

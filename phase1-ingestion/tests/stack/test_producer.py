@@ -1,0 +1,159 @@
+"""The producer against the real broker and registry: delivery, restart, crashes and outages, counted."""
+
+import time
+from pathlib import Path
+
+import pytest
+from fraud_common.dead_letters import Decoder
+from producer.kafka import wait_for_broker
+from fraud_common.schema_registry import Registry
+from producer.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from producer.simulator.burst import PREFIX, REPORT_DELAY_MS
+from producer.simulator.invalid import REFUSED, RULE_BREAKERS, UNDECODABLE
+from stack import (
+    assert_exactly_once,
+    count_in,
+    id_in,
+    messages_in,
+    producing,
+    service,
+    wait_until,
+)
+
+pytestmark = pytest.mark.stack
+
+SMALL = {"sim_users": 2_000, "backfill_days": 5, "producer_tps": 500}
+# Fast enough that the client's queue runs full while the broker is away.
+LOAD = {"sim_users": 20_000, "backfill_days": 1, "producer_tps": 3_000}
+
+
+def test_history_then_live_and_everything_in_flight_is_delivered_on_sigterm(settings: Settings, tmp_path: Path) -> None:
+    started = time.time() * 1000
+    with producing(tmp_path, **SMALL) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 22_000, "live messages")
+        stopped = producer.terminate()
+    sent = count_in(settings, TRANSACTIONS_TOPIC) + count_in(settings, LABELS_TOPIC)
+    assert stopped["sent"] == stopped["delivered"] == sent
+    assert stopped["failed"] == stopped["dead_lettered"] == stopped["lost"] == 0
+    assert_exactly_once(settings, tmp_path)
+    message = messages_in(settings, TRANSACTIONS_TOPIC)[0]
+    _, produced_at = message.timestamp()
+    assert started <= produced_at <= time.time() * 1000  # not the event time, which is months ago
+    record = Decoder(Registry(settings.schema_registry_url)).decode(message.value())
+    assert record["event_time"].timestamp() * 1000 < started - 80 * 86_400_000
+    assert record["user_id"].encode() == message.key()
+
+
+def test_a_restart_goes_on_where_it_stopped(settings: Settings, tmp_path: Path) -> None:
+    for round_number in range(3):
+        with producing(tmp_path, **SMALL) as producer:
+            wait_until(lambda p=producer: p.logged("running"), "start")
+            at_least = (round_number + 1) * 9_000
+            wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS_TOPIC) > enough, "messages")
+            producer.terminate()
+    assert_exactly_once(settings, tmp_path)
+
+
+def test_kill_9_of_the_producer_loses_and_doubles_nothing(settings: Settings, tmp_path: Path) -> None:
+    for at_least in (1, 20_000, 60_000, 100_000):
+        with producing(tmp_path, **LOAD) as producer:
+            wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS_TOPIC) > enough, "messages")
+            producer.kill()
+    with producing(tmp_path, **LOAD) as producer:
+        wait_until(lambda: producer.logged("running"), "restart")
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 105_000, "messages")
+        producer.terminate()
+    assert_exactly_once(settings, tmp_path)
+
+
+@pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 60)])
+def test_broker_away_under_load(settings: Settings, tmp_path: Path, how: str, seconds: int) -> None:
+    kafka = service("kafka")
+    with producing(tmp_path, **LOAD) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 50_000, "messages under load")
+        if how == "stopped":
+            kafka.stop(timeout=60)
+        else:
+            kafka.kill()
+        away = time.monotonic()
+        while time.monotonic() - away < seconds:  # the outage itself, not a wait for something
+            assert producer.process.poll() is None
+            time.sleep(0.5)
+        kafka.start()
+        wait_for_broker(settings)
+        # What was generated meanwhile, although the queue holds half a minute of it.
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 50_000 + seconds * 3_000, "caught up", 180)
+        stopped = producer.terminate(120)
+    assert stopped["sent"] == stopped["delivered"]
+    assert stopped["dead_lettered"] == stopped["lost"] == 0
+    report = assert_exactly_once(settings, tmp_path)
+    assert report["in_kafka"] > 50_000 + seconds * 3_000
+
+
+def test_changed_seed_is_refused_with_the_way_out(settings: Settings, tmp_path: Path) -> None:
+    with producing(tmp_path, **SMALL) as producer:
+        wait_until(lambda: producer.logged("running"), "start")
+        producer.terminate()
+    with producing(tmp_path, **SMALL, sim_seed=43) as producer:
+        assert producer.process.wait(60) == 2
+    (log,) = [p.read_text() for p in tmp_path.glob("log-*") if "error:" in p.read_text()]
+    assert "error: SIM_SEED=43: this stack's history was made with 42; set it back in .env" in log
+
+
+def test_every_kind_of_bad_message_is_accounted_for_and_the_good_stream_is_untouched(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with producing(tmp_path, **SMALL, invalid_rate=0.1) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        stopped = producer.terminate()
+    assert_exactly_once(settings, tmp_path)
+    in_topic = [m for m in messages_in(settings, TRANSACTIONS_TOPIC) if not id_in(m.value()).startswith("tx-")]
+    dead = messages_in(settings, DEAD_LETTER_TOPIC)
+    assert len(dead) == stopped["dead_lettered"] > 300
+    assert len(in_topic) > 10 * len(RULE_BREAKERS | UNDECODABLE)
+    assert stopped["by_reason"].keys() == {"SerializationError", "MSG_SIZE_TOO_LARGE"}
+    for message in dead:
+        headers = dict(message.headers() or [])
+        assert headers["dlq.stage"] == b"producer"
+        assert headers["dlq.topic"] == TRANSACTIONS_TOPIC.encode()
+        assert headers["dlq.attempts"] == b"1"
+        kind = kind_of(message.value() or b"")
+        expected = b"MSG_SIZE_TOO_LARGE" if kind == "too_large" else b"SerializationError"
+        assert headers["dlq.reasons"] == expected, (kind, headers)
+    assert {kind_of(m.value() or b"") for m in dead} == set(REFUSED)
+
+
+def test_a_burst_of_fraud_comes_with_its_labels_and_leaves_the_stream_as_it_is(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with producing(tmp_path, **SMALL, fraud_burst=0.2) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 25_000, "some live traffic")
+        producer.terminate()
+    assert_exactly_once(settings, tmp_path)
+    decoder = Decoder(Registry(settings.schema_registry_url))
+    payments, labels = (
+        {
+            record["transaction_id"]: record
+            for record in (decoder.decode(m.value()) for m in messages_in(settings, topic))
+        }
+        for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC)
+    )
+    extra = {name: record for name, record in payments.items() if name.startswith(PREFIX)}
+    assert len(extra) > 100
+    # Beside live payments only, and every one of them is known as fraud, an hour later.
+    live_ms = min(record["event_time"] for record in extra.values()).timestamp() * 1000
+    assert len(extra) == pytest.approx(
+        0.2 * sum(r["event_time"].timestamp() * 1000 >= live_ms for n, r in payments.items() if n not in extra), rel=0.2
+    )
+    for name, record in extra.items():
+        label = labels[name]
+        assert (label["is_fraud"], label["fraud_type"]) == (True, "card_testing")
+        assert (label["reported_at"] - record["event_time"]).total_seconds() * 1000 == REPORT_DELAY_MS
+
+
+def kind_of(value: bytes) -> str:
+    """Which kind of bad message a dead letter is, by the id that it was given: bad-KIND-tx-…"""
+    return value.split(b"bad-", 1)[1].split(b"-tx-", 1)[0].decode()

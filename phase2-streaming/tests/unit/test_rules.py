@@ -1,0 +1,162 @@
+"""The quality rules, one by one and in combination, and the decoding of versions and garbage, on a local Spark."""
+
+import json
+import struct
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from pyspark.sql import SparkSession
+from spark_jobs.bronze_writer import bronze_rows, checked, dead_letters
+from spark_jobs.quality_checks import LABEL_RULES, TRANSACTION_RULES
+from fraud_common.schema_registry import Schemas
+
+SCHEMAS = Path(__file__).parent.parent / "phase1" / "schemas"
+TRANSACTION = json.loads((SCHEMAS / "transaction.avsc").read_text())
+LABEL = json.loads((SCHEMAS / "fraud_label.avsc").read_text())
+EVOLVED = TRANSACTION | {"fields": [*TRANSACTION["fields"], {"name": "channel", "type": "string", "default": "none"}]}
+TWO_VERSIONS = Schemas({1: json.dumps(TRANSACTION), 5: json.dumps(EVOLVED)}, json.dumps(EVOLVED))
+LABELS = Schemas({2: json.dumps(LABEL)}, json.dumps(LABEL))
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GOOD: dict[str, Any] = {
+    "transaction_id": "t1",
+    "user_id": "u1",
+    "amount": Decimal("12.50"),
+    "currency": "EUR",
+    "merchant_id": "m1",
+    "merchant_name": "Shop",
+    "country": "DE",
+    "city": "Berlin",
+    "device_id": "d1",
+    "device_type": "pos",
+    "event_time": NOW,
+    "is_international": False,
+    "metadata": {"a": "b"},
+}
+GOOD_LABEL: dict[str, Any] = {
+    "transaction_id": "t1",
+    "user_id": "u1",
+    "is_fraud": True,
+    "fraud_type": "card_testing",
+    "event_time": NOW,
+    "reported_at": NOW + timedelta(days=3),
+}
+
+
+def avro(record: dict[str, Any], schema: dict[str, Any] = TRANSACTION, schema_id: int = 1) -> bytes:
+    body = BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(dict(schema)), record)
+    return struct.pack(">bI", 0, schema_id) + body.getvalue()
+
+
+def kafka(spark: SparkSession, values: list[bytes | None], headers: list[tuple[str, bytes]] | None = None) -> Any:
+    rows = [(b"key", value, 3, 100 + i, NOW + timedelta(hours=1), headers) for i, value in enumerate(values)]
+    return spark.createDataFrame(
+        rows,
+        "key binary, value binary, partition int, offset long, timestamp timestamp, "
+        "headers array<struct<key: string, value: binary>>",
+    )
+
+
+def reasons(spark: SparkSession, value: bytes | None, schemas: Schemas = TWO_VERSIONS, rules: Any = None) -> list[str]:
+    (row,) = checked(kafka(spark, [value]), schemas, rules or TRANSACTION_RULES).collect()
+    return row["reasons"]
+
+
+def test_a_good_row_breaks_nothing(spark: SparkSession) -> None:
+    assert reasons(spark, avro(GOOD)) == []
+    assert reasons(spark, avro(GOOD_LABEL, LABEL, 2), LABELS, LABEL_RULES) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({"amount": Decimal("0")}, ["amount_not_positive"]),
+        ({"amount": Decimal("-3.10")}, ["amount_not_positive"]),
+        ({"user_id": ""}, ["user_id_missing"]),
+        ({"user_id": "  "}, ["user_id_missing"]),
+        ({"transaction_id": ""}, ["transaction_id_missing"]),
+        ({"merchant_id": ""}, ["merchant_id_missing"]),
+        ({"currency": "Euro"}, ["currency_invalid"]),
+        ({"event_time": NOW + timedelta(hours=1, minutes=4)}, []),  # within the clocks' skew
+        ({"event_time": NOW + timedelta(hours=1, minutes=6)}, ["event_time_in_future"]),
+        ({"event_time": datetime(1999, 12, 31, tzinfo=UTC)}, ["event_time_invalid"]),
+        (
+            {"amount": Decimal("-1"), "user_id": "", "transaction_id": "", "event_time": NOW + timedelta(days=400)},
+            ["transaction_id_missing", "user_id_missing", "event_time_in_future", "amount_not_positive"],
+        ),
+    ],
+)
+def test_each_rule_and_combinations(spark: SparkSession, change: dict[str, Any], broken: list[str]) -> None:
+    assert reasons(spark, avro(GOOD | change)) == broken
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({"reported_at": NOW - timedelta(seconds=1)}, ["reported_before_event"]),
+        ({"user_id": "", "reported_at": NOW - timedelta(1)}, ["user_id_missing", "reported_before_event"]),
+    ],
+)
+def test_label_rules(spark: SparkSession, change: dict[str, Any], broken: list[str]) -> None:
+    assert reasons(spark, avro(GOOD_LABEL | change, LABEL, 2), LABELS, LABEL_RULES) == broken
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "value_empty"),
+        (b"", "value_empty"),
+        (b'{"transaction_id": "json"}', "not_wire_format"),
+        (b"\0\0", "not_wire_format"),
+        (struct.pack(">bI", 0, 999_999) + avro(GOOD)[5:], "schema_unknown"),
+        (struct.pack(">bI", 0, 2**32 - 1) + avro(GOOD)[5:], "schema_unknown"),
+        (avro(GOOD)[:-20], "undecodable"),
+        (struct.pack(">bI", 0, 1) + b"\xff" * 40, "undecodable"),
+    ],
+)
+def test_garbage_is_named_and_breaks_nothing_else(spark: SparkSession, value: bytes | None, reason: str) -> None:
+    assert reasons(spark, value) == [reason]
+
+
+def test_two_schema_versions_in_one_batch_read_as_the_latest(spark: SparkSession) -> None:
+    old, new = avro(GOOD), avro(GOOD | {"channel": "app"}, EVOLVED, 5)
+    rows = bronze_rows(checked(kafka(spark, [old, new]), TWO_VERSIONS, TRANSACTION_RULES), None).collect()
+    assert [(row["schema_id"], row["channel"]) for row in rows] == [(1, "none"), (5, "app")]
+    assert rows[0]["amount"] == Decimal("12.50")
+    assert rows[0]["event_time"].replace(tzinfo=UTC) == NOW
+    assert rows[0]["metadata"] == {"a": "b"}
+    assert (rows[0]["kafka_partition"], rows[0]["kafka_offset"], str(rows[0]["event_date"])) == (3, 100, "2026-03-01")
+
+
+def test_late_events_are_marked_and_kept(spark: SparkSession) -> None:
+    values = [avro(GOOD), avro(GOOD | {"event_time": NOW - timedelta(hours=3)})]
+    rows = checked(kafka(spark, values), TWO_VERSIONS, TRANSACTION_RULES)
+    watermark = (NOW - timedelta(hours=1)).replace(tzinfo=None)
+    assert [row["is_late"] for row in bronze_rows(rows, watermark).collect()] == [False, True]
+    assert [row["is_late"] for row in bronze_rows(rows, None).collect()] == [False, False]
+
+
+@pytest.mark.parametrize("headers", [None, [], [("other", b"1")], [("dlq.attempts", b"many")]])
+def test_without_a_readable_count_it_is_the_first_attempt(spark: SparkSession, headers: Any) -> None:
+    rows = checked(kafka(spark, [b""], headers), TWO_VERSIONS, TRANSACTION_RULES)
+    (letter,) = dead_letters(rows.where("size(reasons) > 0"), "transactions.raw").collect()
+    assert {h["key"]: bytes(h["value"]) for h in letter["headers"]}["dlq.attempts"] == b"1"
+
+
+def test_a_dead_letter_keeps_the_bytes_and_says_everything(spark: SparkSession) -> None:
+    value = avro(GOOD | {"amount": Decimal("-1"), "user_id": ""})
+    again = [("dlq.attempts", b"2")]
+    rows = checked(kafka(spark, [avro(GOOD), value], again), TWO_VERSIONS, TRANSACTION_RULES)
+    (letter,) = dead_letters(rows.where("size(reasons) > 0"), "transactions.raw").collect()
+    headers = {h["key"]: bytes(h["value"]).decode() for h in letter["headers"]}
+    assert (bytes(letter["key"]), bytes(letter["value"])) == (b"key", value)
+    assert headers["dlq.reasons"] == "user_id_missing,amount_not_positive"
+    place = [headers[f"dlq.{name}"] for name in ("stage", "topic", "partition", "offset", "attempts")]
+    assert place == ["bronze", "transactions.raw", "3", "101", "3"]
+    assert datetime.fromisoformat(headers["dlq.failed_at"]).tzinfo is not None

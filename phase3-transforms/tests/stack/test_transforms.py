@@ -1,0 +1,224 @@
+"""Silver and Gold against the brute-force oracle, on real Trino and MinIO: late, doubled, revised and decayed."""
+
+import pandas as pd
+import pytest
+from conftest import run_pipeline
+from features import USER_FEATURES, UserFeatures, milliseconds
+from lake import dbt, delta_table, rows
+from oracle import assert_same, current_features, merchant_features, training_example
+from feature_store.event_store import PaymentEvent, Verdict, unpack_user
+from world import DAY, START, Batch, Bronze, bronze_rows
+
+GOLD = {
+    "mart_training_examples": "transaction_id",
+    "mart_fraud_features": "user_id",
+    "mart_merchant_risk": "merchant_id",
+    "mart_hourly_metrics": "metric_hour",
+    "mart_user_risk_profiles": "user_id",
+}
+# What a row says of the run that made it.
+OF_THE_RUN = ["settled_through", "transactions_through", "labels_through"]
+MATURITY = 14 * DAY
+# The data tests that compare Gold with Silver.
+COMPLETENESS = ("assert_hours_hold_all_transactions", "assert_examples_are_complete")
+
+
+def gold(mart: str) -> pd.DataFrame:
+    """A mart, in the order of its key, without what differs from run to run."""
+    table = rows(f"select * from gold.{mart}").drop(columns=OF_THE_RUN, errors="ignore")
+    return table.sort_values(GOLD[mart]).reset_index(drop=True)
+
+
+def all_gold() -> dict[str, pd.DataFrame]:
+    return {mart: gold(mart) for mart in GOLD}
+
+
+def as_of(bronze: Bronze) -> pd.Timestamp:
+    return bronze.silver()["event_time"].max()
+
+
+def assert_gold_equals(before: dict[str, pd.DataFrame]) -> None:
+    for mart, table in before.items():
+        pd.testing.assert_frame_equal(gold(mart), table, rtol=1e-9, atol=1e-9, obj=mart)
+
+
+def test_bronze_is_what_was_loaded_and_silver_holds_each_payment_once(bronze: Bronze) -> None:
+    assert bronze_rows("transactions") == len(bronze.transactions)
+    silver = rows("select transaction_id, amount from silver.stg_transactions").sort_values("transaction_id")
+    expected = bronze.silver().sort_values("transaction_id")
+    assert silver["transaction_id"].tolist() == expected["transaction_id"].tolist()
+    # The copies claim another amount.
+    assert silver["amount"].astype(float).round(2).tolist() == expected["amount"].round(2).tolist()
+
+
+def test_training_examples_equal_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:
+    silver = bronze.silver()
+    examples = gold("mart_training_examples").set_index("transaction_id")
+    settled = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
+    assert sorted(examples.index) == sorted(settled["transaction_id"])
+    for _, payment in settled.sample(1000, random_state=3).iterrows():
+        expected = training_example(payment, silver, bronze.labels, merchants)
+        assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
+
+
+def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronze) -> None:
+    """The packed events of a user, at the instant of a payment: the numbers of the SQL."""
+    silver, labels = bronze.silver(), bronze.labels
+    examples = gold("mart_training_examples").set_index("transaction_id")
+    settled = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
+    events: dict[str, list[bytes]] = {}
+    for user, own in silver.groupby("user_id"):
+        events[user] = sorted(
+            PaymentEvent(
+                row.transaction_id,
+                row.user_id,
+                row.merchant_id,
+                milliseconds(row.event_time.to_pydatetime()),
+                round(row.amount * 100),
+                row.country,
+                row.device_id,
+                row.is_international,
+            ).pack()
+            for row in own.itertuples()
+        )
+    verdicts: dict[str, list[bytes]] = {}
+    for row in labels.itertuples():
+        event_time, reported_at = (milliseconds(at.to_pydatetime()) for at in (row.event_time, row.reported_at))
+        verdict = Verdict(row.transaction_id, row.user_id, event_time, reported_at, row.is_fraud)
+        verdicts.setdefault(row.user_id, []).append(verdict.pack())
+    for row in settled.sample(1000, random_state=4).itertuples():
+        user = UserFeatures.from_events(
+            unpack_user(events[row.user_id], verdicts.get(row.user_id, [])), row.event_time.to_pydatetime()
+        )
+        expected = {name: getattr(user, name) for name in USER_FEATURES}
+        assert_same(examples.loc[row.transaction_id].to_dict(), expected, row.transaction_id)
+
+
+def test_examples_that_late_data_touched_equal_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:
+    """Payments just after one that came late: their examples were there already and had to be corrected."""
+    silver = bronze.silver()
+    examples = gold("mart_training_examples").set_index("transaction_id")
+    first = silver["loaded_at"].min()
+    late = silver[(silver["loaded_at"] > first) & (silver["event_time"] < START + 40 * DAY)]
+    assert len(late) > 15
+    checked = 0
+    for _, came_late in late.iterrows():
+        after = silver[
+            (silver["user_id"] == came_late["user_id"])
+            & (silver["event_time"] >= came_late["event_time"])
+            & (silver["loaded_at"] == first)
+            & (silver["event_time"] <= as_of(bronze) - MATURITY)
+        ].head(3)
+        for _, payment in after.iterrows():
+            expected = training_example(payment, silver, bronze.labels, merchants)
+            assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
+            checked += 1
+    assert checked > 15
+
+
+def test_fraud_features_equal_the_oracle(bronze: Bronze) -> None:
+    silver = bronze.silver()
+    features = gold("mart_fraud_features").set_index("user_id")
+    assert sorted(features.index) == sorted(set(silver["user_id"]))
+    for user in features.index:
+        assert_same(features.loc[user].to_dict(), current_features(user, silver, bronze.labels, as_of(bronze)), user)
+
+
+def test_merchant_risk_equals_the_oracle(bronze: Bronze) -> None:
+    silver = bronze.silver()
+    risk = gold("mart_merchant_risk").set_index("merchant_id")
+    assert set(silver["merchant_id"]) <= set(risk.index)
+    assert risk.loc["x40", "merchant_category"] == "unknown"
+    for merchant in set(silver["merchant_id"]):
+        expected = merchant_features(silver, bronze.labels, merchant, as_of(bronze).floor("D"))
+        assert_same(risk.loc[merchant].to_dict(), expected, merchant)
+
+
+def test_hourly_metrics_count_every_payment_and_every_known_fraud(bronze: Bronze) -> None:
+    silver = bronze.silver()
+    newest = bronze.labels.sort_values("reported_at").drop_duplicates("transaction_id", keep="last")
+    frauds = set(newest.loc[newest["is_fraud"], "transaction_id"])
+    expected = silver.assign(hour=silver["event_time"].dt.floor("h"), fraud=silver["transaction_id"].isin(frauds))
+    expected = expected.groupby("hour").agg(transactions=("fraud", "size"), known_frauds=("fraud", "sum"))
+    hours = gold("mart_hourly_metrics")
+    assert hours["transactions"].tolist() == expected["transactions"].tolist()
+    assert hours["known_frauds"].tolist() == expected["known_frauds"].tolist()
+
+
+def test_a_run_without_news_changes_nothing(bronze: Bronze) -> None:
+    before = all_gold()
+    run_pipeline()
+    assert_gold_equals(before)
+
+
+def test_a_full_refresh_gives_the_same(bronze: Bronze) -> None:
+    before = all_gold()
+    dbt("run", "--full-refresh")
+    assert_gold_equals(before)
+
+
+def test_half_a_full_refresh_is_refused(bronze: Bronze) -> None:
+    dbt("run", "--select", "int_training_anchors")
+    with pytest.raises(AssertionError, match="holds only what the last run changed"):
+        dbt("run", "--full-refresh", "--select", "mart_training_examples")
+
+
+def test_any_delta_reader_reads_gold(bronze: Bronze) -> None:
+    for mart in GOLD:
+        ((count,),) = rows(f"select count(*) from gold.{mart}").to_numpy().tolist()
+        assert delta_table(f"gold/{mart}").to_pyarrow_table().num_rows == count > 0
+
+
+def test_data_tests_pass(bronze: Bronze) -> None:
+    assert "ERROR=0" in dbt("test", "--exclude-resource-type", "unit_test")
+
+
+def test_unit_tests_pass(bronze: Bronze) -> None:
+    assert "ERROR=0" in dbt("test", "--resource-type", "unit_test")
+
+
+def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
+    """Silver is ahead of Gold, and the anchors were made but not used: the next run brings all in line.
+
+    What Gold has lost all the same is found by its tests, and comes back with a full refresh.
+    """
+    payments = bronze.silver().sample(200, random_state=9)
+    shift = pd.Timedelta(days=20)
+    later = payments.assign(
+        transaction_id="again-" + payments["transaction_id"], event_time=payments["event_time"] + shift
+    )
+    later = later[later["event_time"] <= as_of(bronze)]
+    bronze.load(Batch(later[list(payments.columns[:9])], bronze.labels.head(0)))
+    dbt("run", "--select", "staging", "int_training_anchors")
+    # Whoever tests the data now is not told that Gold has lost what it has not been given yet.
+    dbt("test", "--select", *COMPLETENESS)
+    run_pipeline()
+    before = all_gold()
+    for mart, key, which in (
+        ("mart_training_examples", "event_time", "min"),
+        ("mart_hourly_metrics", "metric_hour", "max"),
+    ):
+        rows(f"delete from gold.{mart} where {key} = (select {which}({key}) from gold.{mart})")
+    with pytest.raises(AssertionError) as failure:
+        dbt("test", "--select", *COMPLETENESS)
+    assert [test for test in COMPLETENESS if f"Failure in test {test}" in str(failure.value)] == [*COMPLETENESS]
+    dbt("run", "--full-refresh")
+    assert_gold_equals(before)
+
+
+def test_who_stops_paying_decays_to_zero(bronze: Bronze) -> None:
+    """Last, since it moves the data clock: one user pays once more, 40 days later."""
+    payment = bronze.silver().iloc[[0]]
+    user = payment["user_id"].iloc[0]
+    later = payment.assign(transaction_id="much-later", event_time=as_of(bronze) + 40 * DAY)
+    bronze.load(Batch(later[list(payment.columns[:9])], bronze.labels.head(0)))
+    run_pipeline()
+    features = gold("mart_fraud_features").set_index("user_id")
+    assert features.loc[user, "transactions_30d"] == 1
+    others = features.drop(index=user)
+    assert len(others) > 30
+    assert (others["transactions_30d"] == 0).all()
+    assert (others["amount_max_30d"] == 0).all()
+    silver = bronze.silver()
+    for name in features.index:
+        assert_same(features.loc[name].to_dict(), current_features(name, silver, bronze.labels, as_of(bronze)), name)

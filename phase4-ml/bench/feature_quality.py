@@ -1,0 +1,180 @@
+"""What fresh features are worth: one model on the same live payments, with the stream and with snapshots only.
+
+Runs beside a live stack (make feature-quality). Looks every payment up when it comes, as the API does, scores it with
+each kind of features, and waits for the labels; average precision by scenario as a Markdown table on standard output.
+
+The simulated clock runs fast: fifteen minutes between two snapshots are two days of event time. So there are two kinds
+of snapshot: the one in Redis, and one as of the last quarter of an hour of event time, which real time would have.
+"""
+
+import asyncio
+import sys
+import time
+from collections import defaultdict
+from datetime import datetime, timedelta
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
+from features import EPOCH, MerchantFeatures, Payment, UserFeatures
+from sklearn.metrics import average_precision_score
+from tqdm import tqdm
+
+from feature_store.records import BrokenRule, to_payment, to_verdict
+from feature_store.event_store import unpack_user
+from serving.feature_client import FeatureClient, Found
+from feature_stream.__main__ import StreamSettings
+from fraud_common.kafka import CONSUMER, readable
+from serving.model_store import Model, ModelStore
+from serving.predictor import UNKNOWN_USER, choose_merchant, choose_user
+from fraud_common.schema_registry import Decoder, Registry
+from serving.settings import Settings, load_settings
+from fraud_common.avro import SerializationError
+
+KINDS = ("stream", "snapshot of the last quarter of an hour", "snapshot in Redis")
+QUARTER = timedelta(minutes=15)
+
+
+class Watched:
+    """The payments that were scored, and what labels say of them."""
+
+    def __init__(self) -> None:
+        self.scores: dict[str, tuple[float, ...]] = {}
+        self.verdicts: dict[str, tuple[datetime, bool, str]] = {}
+        self.sources: dict[str, int] = defaultdict(int)
+
+    def judge(self, record: dict[str, Any]) -> None:
+        """Take a label; of several on a payment the newest counts."""
+        known = self.verdicts.get(record["transaction_id"])
+        if known is None or known[0] <= record["reported_at"]:
+            fraud_type = record["fraud_type"] or "unknown"
+            self.verdicts[record["transaction_id"]] = (record["reported_at"], record["is_fraud"], fraud_type)
+
+
+def users_of(found: Found, as_of: datetime) -> tuple[UserFeatures, ...]:
+    """The user's features of each kind."""
+    quarter = EPOCH + (as_of - EPOCH) // QUARTER * QUARTER
+    snapshot = UserFeatures.from_json(found.user) if found.user else UNKNOWN_USER
+    return (
+        choose_user(found, as_of)[0],
+        UserFeatures.from_events(unpack_user(found.events, found.verdicts), quarter),
+        snapshot,
+    )
+
+
+def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: list[Found]) -> None:
+    """Each payment with each kind of features."""
+    rows = []
+    for record, known in zip(records, found, strict=True):
+        as_of = record["event_time"]
+        payment = Payment(float(record["amount"]), record["is_international"], as_of, record["device_type"])
+        batch_merchant = MerchantFeatures.from_json(known.merchant) if known.merchant else MerchantFeatures()
+        merchants = (choose_merchant(known, as_of),) * 2 + (batch_merchant,)
+        users = users_of(known, as_of)
+        rows += [user.to_array(payment, merchant) for user, merchant in zip(users, merchants, strict=True)]
+        watched.sources[choose_user(known, as_of)[1]] += 1
+    scores = np.array(model.probabilities(np.stack(rows))).reshape(-1, len(KINDS))
+    for record, values in zip(records, scores.tolist(), strict=True):
+        # The first time counts: only then the payment had not been seen.
+        watched.scores.setdefault(record["transaction_id"], tuple(values))
+
+
+def make_consumer(settings: StreamSettings) -> Consumer:
+    """Reads both topics from now on."""
+    consumer = Consumer(
+        CONSUMER | {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "feature-quality"}
+    )
+    places = []
+    for topic in (settings.transactions_topic, settings.labels_topic):
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        places += [TopicPartition(topic, partition, OFFSET_END) for partition in partitions]
+    consumer.assign(places)
+    return consumer
+
+
+def decoded(decoder: Decoder, messages: list[Message], topic: str) -> list[dict[str, Any]]:
+    """The records of one topic that Bronze takes."""
+    records = []
+    for message in messages:
+        if message.topic() != topic:
+            continue
+        try:
+            record = decoder.decode(message.value())
+            (to_verdict if "reported_at" in record else to_payment)(record, message.timestamp()[1])
+        except (SerializationError, BrokenRule):
+            continue
+        records.append(record)
+    return records
+
+
+async def watch(settings: StreamSettings, api: Settings, minutes: float, label_minutes: float) -> Watched:
+    """Score what comes for some minutes, and collect labels for some more."""
+    models = ModelStore(api)
+    following = asyncio.create_task(models.follow())
+    while not isinstance(models.model, Model):
+        await asyncio.sleep(0.2)
+    following.cancel()
+    features = FeatureClient(api)
+    decoder = Decoder(Registry(settings.schema_registry_url))
+    consumer = make_consumer(settings)
+    watched = Watched()
+    start = time.monotonic()
+    total = round((minutes + label_minutes) * 60)
+    with tqdm(total=total, unit="s", desc="payments, then labels", file=sys.stderr, disable=None) as progress:
+        while (passed := time.monotonic() - start) < total:
+            messages = readable(consumer.consume(500, 0.05))
+            for record in decoded(decoder, messages, settings.labels_topic):
+                watched.judge(record)
+            payments = decoded(decoder, messages, settings.transactions_topic)
+            if payments and passed < minutes * 60:
+                found = await features.look_up([(each["user_id"], each["merchant_id"]) for each in payments])
+                score(models.model, watched, payments, found)
+            progress.update(round(passed) - progress.n)
+    consumer.close()
+    await features.close()
+    await models.close()
+    return watched
+
+
+def table(watched: Watched) -> str:
+    """Average precision of each kind, overall and for the frauds of each scenario among all honest payments."""
+    ids = list(watched.scores)
+    scores = np.array([watched.scores[each] for each in ids])
+    types = np.array([_fraud_type(watched, each) for each in ids])
+    lines = [
+        f"{len(ids)} live payments, {(types != '').sum()} of them known as frauds so far; features from "
+        + ", ".join(f"{source}: {count}" for source, count in sorted(watched.sources.items())),
+        "",
+        "| frauds | number | " + " | ".join(f"average precision, {kind}" for kind in KINDS) + " |",
+        "|---|---|" + "---|" * len(KINDS),
+    ]
+    for name in ["all", *sorted(set(types) - {""})]:
+        rows = (types == "") | (types == name) if name != "all" else np.ones(len(ids), dtype=bool)
+        is_fraud = types[rows] != ""
+        values = [average_precision_score(is_fraud, scores[rows, kind]) for kind in range(len(KINDS))]
+        lines.append(f"| {name} | {is_fraud.sum()} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
+    return "\n".join(lines)
+
+
+def _fraud_type(watched: Watched, transaction_id: str) -> str:
+    _, is_fraud, fraud_type = watched.verdicts.get(transaction_id, (None, False, ""))
+    return fraud_type if is_fraud else ""
+
+
+def main(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long payments are scored.")] = 15,
+    label_minutes: Annotated[float, typer.Option(min=0.1, help="How long labels are waited for after that.")] = 60,
+) -> None:
+    """Measure on a live stack, and print the table."""
+    with TemporaryDirectory() as folder:
+        api = load_settings(Settings, state_dir=folder, redis_deadline_ms=5_000)
+        watched = asyncio.run(watch(StreamSettings(), api, minutes, label_minutes))
+    if not any(is_fraud for _, is_fraud, _ in watched.verdicts.values()):
+        sys.exit("error: no fraud became known; wait longer (--label-minutes)")
+    print(table(watched))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,329 @@
+import json
+import math
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from features import FEATURES, USER_KEY, milliseconds
+from feature_store import event_store
+from feature_store.event_store import (
+    CLOCK_KEY,
+    MERCHANT_DAYS,
+    USER_EVENTS,
+    USER_VERDICTS,
+    PaymentEvent,
+    Verdict,
+    merchant_number,
+)
+from stack import API_URL, AS_OF, PAYMENT, known_user, metric, own_api, redis_client, select, wait_until
+
+KNOWN = PAYMENT | {"user_id": "known-1", "merchant_id": "known-1", "event_time": "2024-11-29T14:30:00Z"}
+
+
+def post(api: httpx2.Client, body: Any, path: str = "/predict") -> dict[str, Any]:
+    answer = api.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def wrong_fields(api: httpx2.Client, content: str, path: str = "/predict") -> list[list[Any]]:
+    answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    return [detail["loc"] for detail in answer.json()["detail"]]
+
+
+@pytest.mark.parametrize(
+    ("user", "merchant", "source"),
+    [
+        ("known-1", "known-1", "batch"),
+        ("known-1", "nobody", "batch"),
+        ("nobody", "known-1", "default"),
+        ("U1234", "M001", "default"),
+        ("Łukasz-7", "店", "default"),
+    ],
+)
+def test_known_and_unknown_are_scored(api: httpx2.Client, healthy: str, user: str, merchant: str, source: str) -> None:
+    answer = post(api, PAYMENT | {"user_id": user, "merchant_id": merchant})
+    assert answer["transaction_id"] == "t1"
+    assert 0 <= answer["fraud_probability"] <= 1
+    assert answer["risk_tier"] in ("low", "medium", "high")
+    assert answer["model_version"] == healthy
+    assert answer["feature_source"] == source
+    assert (answer["feature_age_seconds"] is None) == (source == "default")
+    assert answer["reasons"] == []
+    assert answer["latency_ms"] > 0
+
+
+def test_age_is_event_time_less_the_snapshots(api: httpx2.Client) -> None:
+    assert post(api, KNOWN)["feature_age_seconds"] == 1800
+    # A payment of another year, and one from before the snapshot.
+    assert post(api, KNOWN | {"event_time": "2031-11-29T14:00:00+00:00"})["feature_age_seconds"] > 7 * 364 * 86_400
+    assert post(api, KNOWN | {"event_time": "2024-11-29T14:00:00+01:00"})["feature_age_seconds"] == -3600
+
+
+def test_thresholds_make_the_tier(api: httpx2.Client) -> None:
+    for amount in (5, 50, 200, 500, 1000, 5000, 50_000):
+        answer = post(api, KNOWN | {"amount": amount})
+        score = answer["fraud_probability"]
+        assert answer["risk_tier"] == ("high" if score >= 0.6 else "medium" if score >= 0.3 else "low")
+
+
+def test_the_same_payment_again_is_another_prediction_with_the_same_score(api: httpx2.Client) -> None:
+    first, second = post(api, KNOWN), post(api, KNOWN)
+    assert first["prediction_id"] != second["prediction_id"]
+    assert first["fraud_probability"] == second["fraud_probability"]
+
+
+def test_explain_names_what_moved_the_score(api: httpx2.Client, example_files: tuple[bytes, dict]) -> None:
+    payment = KNOWN | {"amount": 5000}
+    answer = api.post("/predict?explain=true", json=payment).json()
+    reasons = answer["reasons"]
+    assert 1 <= len(reasons) <= 5
+    effects = [abs(reason["effect"]) for reason in reasons]
+    assert effects == sorted(effects, reverse=True) and effects[-1] > 0
+    # The made-up model looks at the amount: with the typical one the score is what the effect says.
+    (amount,) = (reason for reason in reasons if reason["name"] == "amount")
+    assert amount["value"] == 5000
+    assert {reason["name"] for reason in reasons} <= set(FEATURES)
+    assert answer["fraud_probability"] == post(api, payment)["fraud_probability"]
+
+
+def test_batch_is_the_same_as_one_by_one_in_the_same_order(api: httpx2.Client) -> None:
+    payments = [
+        KNOWN | {"transaction_id": f"t{n}", "user_id": f"known-{n % 300}", "amount": n + 1} for n in range(1000)
+    ]
+    answers = post(api, {"transactions": payments}, "/predict/batch")["predictions"]
+    assert [answer["transaction_id"] for answer in answers] == [payment["transaction_id"] for payment in payments]
+    assert {answer["feature_source"] for answer in answers} == {"batch", "default"}
+    for number in (0, 250, 999):
+        alone = post(api, payments[number])
+        same = ("fraud_probability", "risk_tier", "model_version", "feature_source", "feature_age_seconds")
+        assert {name: alone[name] for name in same} == {name: answers[number][name] for name in same}
+
+
+def test_every_prediction_is_recorded_with_its_features(api: httpx2.Client) -> None:
+    answer = post(api, KNOWN | {"amount": 12.34})
+    query = (
+        "select transaction_id, user_id, amount, fraud_probability, risk_tier, model_version, feature_source,"
+        " feature_age_seconds, features, event_time::text from predictions where prediction_id = %s"
+    )
+    ((*row, features, event_time),) = wait_until(lambda: select(query, answer["prediction_id"]), "the row", 30)
+    assert row[:3] == ["t1", "known-1", 12.34]
+    assert row[3:] == [
+        answer[name]
+        for name in ("fraud_probability", "risk_tier", "model_version", "feature_source", "feature_age_seconds")
+    ]
+    assert set(features) == set(FEATURES)
+    assert features["amount"] == 12.34 and features["transactions_30d"] == 50
+    assert event_time.startswith("2024-11-29 14:30:00")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"amount": -1}, "amount"),
+        ({"amount": 0}, "amount"),
+        ({"amount": 1e11}, "amount"),
+        ({"amount": math.nan}, "amount"),
+        ({"amount": math.inf}, "amount"),
+        ({"amount": "500"}, "amount"),
+        ({"amount": None}, "amount"),
+        ({"amount": True}, "amount"),
+        ({"transaction_id": ""}, "transaction_id"),
+        ({"user_id": "  "}, "user_id"),
+        ({"user_id": "a\x00b"}, "user_id"),
+        ({"user_id": 7}, "user_id"),
+        ({"merchant_id": "m" * 129}, "merchant_id"),
+        ({"is_international": "no"}, "is_international"),
+        ({"is_international": 0}, "is_international"),
+        ({"event_time": "2024-11-29T14:30:00"}, "event_time"),
+        ({"event_time": "yesterday"}, "event_time"),
+        ({"event_time": 1732890600}, "event_time"),
+        ({"event_time": "0001-01-01T00:00:00+14:00"}, "event_time"),
+        ({"device_type": "fridge"}, "device_type"),
+        ({"currency": "x" * 17}, "currency"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_bad_input_is_a_422_that_names_the_field(api: httpx2.Client, change: dict[str, Any], field: str) -> None:
+    assert wrong_fields(api, json.dumps(KNOWN | change)) == [["body", field]]
+    batch = json.dumps({"transactions": [KNOWN, KNOWN | change]})
+    assert wrong_fields(api, batch, "/predict/batch") == [["body", "transactions", 1, field]]
+
+
+@pytest.mark.parametrize("field", ["transaction_id", "user_id", "amount", "merchant_id"])
+def test_a_missing_field_is_named(api: httpx2.Client, field: str) -> None:
+    payment = {name: value for name, value in KNOWN.items() if name != field}
+    assert wrong_fields(api, json.dumps(payment)) == [["body", field]]
+
+
+def test_is_international_may_be_left_out(api: httpx2.Client) -> None:
+    post(api, {name: value for name, value in KNOWN.items() if name != "is_international"})
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "null", '"x"', "[" * 100_000, '{"a":' * 10_000])
+def test_what_is_no_payment_at_all_is_a_422(api: httpx2.Client, body: str) -> None:
+    assert wrong_fields(api, body)[0][0] == "body"
+
+
+def test_bytes_that_are_no_text_are_a_422(api: httpx2.Client) -> None:
+    answer = api.post("/predict", content=b'{"user_id": "\xff"}', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+
+
+def test_batch_has_a_size(api: httpx2.Client) -> None:
+    assert wrong_fields(api, json.dumps({"transactions": []}), "/predict/batch") == [["body", "transactions"]]
+    too_many = json.dumps({"transactions": [PAYMENT] * 1001})
+    assert wrong_fields(api, too_many, "/predict/batch") == [["body", "transactions"]]
+
+
+def test_a_request_has_a_size(api: httpx2.Client) -> None:
+    body = json.dumps(PAYMENT | {"user_id": "x" * 1_100_000}).encode()
+    answer = api.post("/predict", content=body)
+    assert answer.status_code == 413 and "1048576 bytes" in answer.json()["detail"]
+
+    def in_pieces() -> Any:
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+
+    # Its length is not announced.
+    with suppress(httpx2.WriteError):  # the connection may be closed on the rest
+        assert api.post("/predict", content=in_pieces()).status_code == 413
+    post(api, PAYMENT)
+
+
+def test_unreadable_snapshots_are_as_none(api: httpx2.Client) -> None:
+    before = metric("fraud_errors_total")
+    texts = ["no json", "[]", '{"version":99}', '{"version":1,"amount_sum_1d":"x"}', '{"version":1,"as_of":"soon"}']
+    for text in texts:
+        redis_client().set(USER_KEY.format("broken"), text, ex=60)
+        assert post(api, KNOWN | {"user_id": "broken"})["feature_source"] == "default", text
+    # Each as an unreadable snapshot, or on a busy machine as an answer of Redis that came too late.
+    assert metric("fraud_errors_total") - before >= len(texts)
+
+
+@pytest.fixture
+def streamed() -> Iterator[None]:
+    """A user and a merchant that the stream knows: three payments of yesterday and one just before 14:00."""
+    at = [AS_OF - timedelta(hours=25), *(AS_OF - timedelta(days=1, seconds=number) for number in (1, 2)), AS_OF]
+    payments = [
+        PaymentEvent(f"s{number}", "streamed", "streamed", milliseconds(moment), 1000 * (number + 1), "DE", "d1", False)
+        for number, moment in enumerate(at)
+    ]
+    verdict = Verdict("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
+    event_store.apply(redis_client(), payments, [verdict], {}, cap=100)
+    redis_client().set(CLOCK_KEY, milliseconds(AS_OF))
+    yield
+    redis_client().delete(
+        *(key.format("streamed") for key in (USER_EVENTS, USER_VERDICTS, USER_KEY)),
+        MERCHANT_DAYS.format(merchant_number("streamed")),
+        CLOCK_KEY,
+    )
+
+
+@pytest.mark.usefixtures("streamed")
+def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> None:
+    late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
+    answer = post(api, late)
+    assert (answer["feature_source"], answer["feature_age_seconds"]) == ("stream", 30.0)
+    query = "select features from predictions where prediction_id = %s"
+    ((features,),) = wait_until(lambda: select(query, answer["prediction_id"]), "the row", 30)
+    assert features["transactions_1d"] == 1 and features["transactions_7d"] == 4
+    assert features["amount_sum_7d"] == 100 and features["seconds_since_last"] == 30
+    assert features["confirmed_frauds"] == 1
+    assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)
+
+    # Without a time it is the stream's next payment.
+    assert post(api, {name: value for name, value in late.items() if name != "event_time"})["feature_age_seconds"] == 0
+
+    snapshot = replace(known_user(), as_of=AS_OF + timedelta(milliseconds=1))
+    redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
+    assert post(api, late)["feature_source"] == "batch"
+    redis_client().set(USER_KEY.format("streamed"), replace(snapshot, as_of=AS_OF).to_json(), ex=60)
+    assert post(api, late)["feature_source"] == "stream"
+
+    # One of an earlier release, which has not all the features, is no snapshot.
+    lacks_one = snapshot.to_json().replace('"confirmed_frauds"', '"confirmed_fraud"')
+    for other_release in (lacks_one, snapshot.to_json().replace('"confirmed_frauds":0,', "")):
+        assert other_release != snapshot.to_json()
+        redis_client().set(USER_KEY.format("streamed"), other_release, ex=60)
+        assert post(api, late)["feature_source"] == "stream", other_release
+
+
+@pytest.mark.usefixtures("streamed")
+def test_an_unreadable_stream_is_as_none(api: httpx2.Client) -> None:
+    payment = KNOWN | {"user_id": "streamed", "merchant_id": "streamed"}
+    redis_client().zadd(USER_EVENTS.format("streamed"), {b"too short": 0})
+    assert post(api, payment)["feature_source"] == "default"
+    redis_client().delete(USER_EVENTS.format("streamed"), USER_VERDICTS.format("streamed"))
+    redis_client().set(USER_EVENTS.format("streamed"), "no sorted set", ex=60)
+    assert post(api, payment)["feature_source"] == "default"
+    redis_client().delete(USER_EVENTS.format("streamed"))
+
+
+def test_metrics_count(api: httpx2.Client, healthy: str) -> None:
+    names = ["fraud_predictions_total", "fraud_redis_cache_hits_total", "fraud_redis_cache_misses_total"]
+    before = [metric(name) for name in names]
+    for user in ("known-1", "known-2", "nobody"):
+        post(api, KNOWN | {"user_id": user})
+    assert [metric(name) - old for name, old in zip(names, before, strict=True)] == [3, 2, 1]
+    assert metric("fraud_prediction_latency_seconds_count") > 0
+    assert metric("fraud_model_version") == float(healthy)
+    assert metric("fraud_redis_breaker_open") == 0
+
+
+def test_health_ready_docs(api: httpx2.Client, healthy: str) -> None:
+    assert api.get("/health").json() == {"status": "ok"}
+    assert api.get("/ready").json() == {"status": "ok", "model_version": healthy, "degraded": []}
+    # The page has all that it needs from the API itself: it works where there is no internet.
+    page = api.get("/docs").text
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert parts and all(part.startswith("/") and api.get(part).status_code == 200 for part in parts), parts
+    assert api.get("/nothing").status_code == 404
+
+
+def test_the_documents_examples_work_as_they_stand(api: httpx2.Client) -> None:
+    schemas = api.get("/openapi.json").json()["components"]["schemas"]
+    for example in schemas["PaymentRequest"]["examples"]:
+        post(api, example)
+    for example in schemas["BatchRequest"]["examples"]:
+        post(api, example, "/predict/batch")
+
+
+def test_api_key(tmp_path: Path) -> None:
+    with own_api(tmp_path, api_key="s3cret") as api:
+        for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": "s3cret "[:3]}):
+            for path in ("/predict", "/predict/batch"):
+                answer = api.post(path, content="{", headers=headers)
+                assert answer.status_code == 401 and "X-API-Key" in answer.json()["detail"]
+        assert api.post("/predict", json=PAYMENT, headers={"X-API-Key": "s3cret"}).status_code == 200
+        assert api.get("/ready").status_code == 200
+        document = api.get("/openapi.json").json()
+        assert document["components"]["securitySchemes"]
+
+
+def test_nothing_there_at_all_and_rules_score(tmp_path: Path) -> None:
+    nowhere = {"redis_host": "localhost", "postgres_host": "localhost", "mlflow_tracking_uri": "http://localhost:1"}
+    with own_api(tmp_path, redis_port=1, postgres_port=1, **nowhere) as api:
+        for _ in range(20):
+            answer = api.post("/predict?explain=true", json=PAYMENT | {"amount": 5000})
+            assert answer.status_code == 200
+            body = answer.json()
+            assert (body["model_version"], body["feature_source"]) == ("rules-1", "default")
+            assert body["reasons"][0]["name"] == "amount"
+        state = api.get("/ready").json()
+        assert state["status"] == "degraded" and len(state["degraded"]) >= 3
+
+
+def test_whatever_is_sent_the_answer_is_documented(healthy: str) -> None:
+    command = ["schemathesis", "run", f"{API_URL}/openapi.json", "--max-examples", "60", "--no-color"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-5000:]
+    assert "5 selected / 5 total" in result.stdout

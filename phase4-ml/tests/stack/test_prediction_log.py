@@ -1,0 +1,126 @@
+"""The write-ahead file: what a crash leaves behind gets to Postgres, once, and nothing blocks the rest."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import serving.prediction_log as prediction_log
+from audit.prediction_log import PredictionLog
+from serving.settings import Settings
+from stack import select, wait_until
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path, postgres_host=os.environ.get("POSTGRES_HOST", "postgres"))
+
+
+@pytest.fixture
+def run() -> str:
+    return f"log-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[PredictionLog]:
+    log = PredictionLog(settings)
+    yield log
+    log.close()
+
+
+def line(run: str, **changes: Any) -> bytes:
+    row = {
+        "prediction_id": str(uuid.uuid4()),
+        "transaction_id": run,
+        "user_id": "u",
+        "merchant_id": "m",
+        "amount": 1.5,
+        "is_international": False,
+        "event_time": "2024-11-29T14:30:00Z",
+        "fraud_probability": 0.1,
+        "risk_tier": "low",
+        "model_version": "1",
+        "feature_source": "default",
+        "feature_age_seconds": None,
+        "features": {"amount": 1.5},
+        "latency_ms": 0.3,
+        "predicted_at": "2024-11-29T14:30:00Z",
+    }
+    return orjson.dumps(row | changes) + b"\n"
+
+
+def stored(run: str) -> int:
+    rows = select("select count(*) from predictions where transaction_id = %s", run)
+    return rows[0][0] if rows else -1
+
+
+def files(settings: Settings) -> list[Path]:
+    return list((settings.state_dir / "predictions").iterdir())
+
+
+def test_appended_is_stored_and_a_stop_leaves_nothing_to_do(settings: Settings, log: PredictionLog, run: str) -> None:
+    log.start()
+    log.append(line(run), 1)
+    log.append(line(run) + line(run), 2)
+    wait_until(lambda: stored(run) == 3, "stored", 20)
+
+
+def test_files_of_the_dead_are_stored_once_without_their_torn_end(
+    settings: Settings, log: PredictionLog, run: str
+) -> None:
+    twice = line(run)
+    left = settings.state_dir / "predictions" / f"{uuid.uuid4()}.jsonl"
+    left.write_bytes(line(run) + twice + twice + line(run)[:100])
+    log.start()
+    wait_until(lambda: stored(run) == 2 and not left.exists(), "the file is taken over", 20)
+
+
+def test_the_living_keep_their_files(settings: Settings, log: PredictionLog, run: str) -> None:
+    other = PredictionLog(settings)
+    other.append(line(run), 1)
+    log.start()
+    log.append(line(f"{run}-own"), 1)
+    wait_until(lambda: stored(f"{run}-own") == 1, "the own file is stored", 20)
+    assert stored(run) == 0 and len(files(settings)) == 2
+    other.start()
+    wait_until(lambda: stored(run) == 1, "the other's file is stored by the other", 20)
+    other.close()
+
+
+def test_what_is_no_prediction_holds_nobody_up(log: PredictionLog, run: str) -> None:
+    log.append(line(run) + b"garbage\n" + line(run, amount="much") + line(run, user_id=None) + line(run), 5)
+    log.start()
+    wait_until(lambda: stored(run) == 2, "the good ones are stored", 20)
+
+
+def test_large_files_are_closed_and_deleted(
+    settings: Settings, log: PredictionLog, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "MAX_FILE_BYTES", 2_000)
+    for _ in range(50):
+        log.append(line(run), 1)
+    assert len(files(settings)) > 5
+    log.start()
+    wait_until(lambda: stored(run) == 50 and len(files(settings)) == 1, "stored and deleted", 20)
+
+
+def test_a_killed_process_loses_nothing_that_was_appended(settings: Settings, log: PredictionLog, run: str) -> None:
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from serving.prediction_log import PredictionLog\n"
+        "from serving.settings import Settings\n"
+        "state = pathlib.Path(sys.argv[1])\n"
+        "log = PredictionLog(Settings(state_dir=state, postgres_host='localhost', postgres_port=1))\n"
+        "for line in sys.stdin.buffer: log.append(line, 1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    lines = b"".join(line(run) for _ in range(1000))
+    subprocess.run([sys.executable, "-c", program, str(settings.state_dir)], input=lines, check=False)
+    assert stored(run) == 0
+    log.start()
+    wait_until(lambda: stored(run) == 1000, "stored by the next process", 20)

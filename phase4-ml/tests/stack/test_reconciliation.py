@@ -1,0 +1,235 @@
+"""Redis filled from Bronze and compared with Gold, on real Trino: what is missing is found, and put right."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import oracle
+import pandas as pd
+import pytest
+from features import USER_FEATURES, UserFeatures, milliseconds
+from feature_store import event_store
+from feature_store.event_store import CLOCK_KEY, USER_EVENTS, USER_VERDICTS, PaymentEvent, Verdict
+from feature_store.rebuild import rebuild_from_bronze
+from feature_store.reconcile import NothingToCompare, ReconciliationSettings, reconcile
+from feature_store.snapshot_store import FeatureError
+from stack import REDIS_HOST, redis_client
+from test_feature_parity import make_world
+from test_feature_stream import all_state
+from test_feature_writer import query
+
+TOPICS = ("transactions", "labels")
+CAP = 1000
+
+
+def literal(value: Any) -> str:
+    """A value as SQL."""
+    if value is None:
+        return "null"
+    if isinstance(value, datetime):
+        return f"timestamp '{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03} UTC'"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value!r}e0" if "e" not in repr(value) else repr(value)
+    if isinstance(value, Date):
+        return f"date '{value}'"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+def make_table(name: str, types: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    """A table with some rows."""
+    query(f"create table {name} ({', '.join(f'{column} {kind}' for column, kind in types.items())})")
+    for start in range(0, len(rows), 250):
+        values = ", ".join(
+            f"({', '.join(literal(row[column]) for column in types)})" for row in rows[start : start + 250]
+        )
+        query(f"insert into {name} values {values}")
+
+
+class World:
+    """Payments and labels in a Bronze of their own, and what Gold says of the users."""
+
+    def __init__(self) -> None:
+        payments, labels, _ = make_world(np.random.default_rng(1))
+        payments = payments[payments["user_id"].isin([f"parity-{number}" for number in range(1, 12)])]
+        # What is younger than 30 days at the end, so that Redis and Gold go by the same payments.
+        self.payments = payments[payments["event_time"] > payments["event_time"].max() - pd.Timedelta(days=29)].tail(
+            700
+        )
+        labels = labels[labels["transaction_id"].isin(self.payments["transaction_id"])]
+        self.labels = labels.assign(reported_at=labels["reported_at"].dt.floor("ms"))
+        self.as_of = self.payments["event_time"].max()
+        name = uuid.uuid4().hex[:8]
+        self.bronze, self.gold = f"bronze_{name}", f"gold_{name}"
+        self.users = sorted(set(self.payments["user_id"]))
+
+    def settings(self) -> ReconciliationSettings:
+        """Where it is."""
+        trino = os.environ.get("TRINO_HOST", "trino")
+        return ReconciliationSettings(
+            trino_host=trino, redis_host=REDIS_HOST, bronze_schema=self.bronze, gold_schema=self.gold
+        )
+
+    def write(self) -> None:
+        """The tables."""
+        for schema in (self.bronze, self.gold):
+            query(f"create schema delta.{schema} with (location = 's3://lakehouse/{schema}')")
+        time = "timestamp(3) with time zone"
+        places = {"kafka_partition": "integer", "kafka_offset": "bigint", "event_date": "date"}
+        texts = dict.fromkeys(("transaction_id", "user_id", "merchant_id", "country", "device_id"), "varchar")
+        types = texts | {"amount": "decimal(12, 2)", "is_international": "boolean", "event_time": time} | places
+        make_table(f"delta.{self.bronze}.transactions", types, self.rows(self.payments))
+        types = {"transaction_id": "varchar", "user_id": "varchar", "is_fraud": "boolean"}
+        types |= {"event_time": time, "reported_at": time} | places
+        make_table(f"delta.{self.bronze}.labels", types, self.rows(self.labels))
+        kinds = {int: "bigint", float: "double"}
+        types = {"user_id": "varchar"} | {each.name: kinds.get(each.type, time) for each in fields(UserFeatures)}
+        make_table(f"delta.{self.gold}.mart_fraud_features", types, [self.gold_row(user) for user in self.users])
+
+    def rows(self, table: pd.DataFrame) -> list[dict[str, Any]]:
+        """Rows of Bronze; every third payment in the next partition."""
+        rows = []
+        for number, row in enumerate(table.to_dict("records")):
+            plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+            plain |= {"kafka_partition": number % 3, "kafka_offset": number // 3}
+            day = row["event_time"].date()
+            rows.append(plain | {"event_date": Date(day.isoformat())})
+        return [
+            {name: value if not isinstance(value, float) else round(value, 2) for name, value in r.items()}
+            for r in rows
+        ]
+
+    def gold_row(self, user: str) -> dict[str, Any]:
+        """What the oracle says of a user now."""
+        found = oracle.current_features(user, self.payments, self.labels, self.as_of)
+        types = {each.name: each.type for each in fields(UserFeatures)}
+        row = {name: (int if types[name] is int else float)(found[name]) for name in USER_FEATURES}
+        last = found["last_event_time"]
+        return row | {"user_id": user, "last_event_time": last and last.to_pydatetime(), "as_of": self.as_of}
+
+    def apply(self) -> None:
+        """All of it into Redis, without Trino."""
+        payments = [
+            PaymentEvent(
+                row.transaction_id,
+                row.user_id,
+                row.merchant_id,
+                milliseconds(row.event_time.to_pydatetime()),
+                round(row.amount * 100),
+                row.country,
+                row.device_id,
+                bool(row.is_international),
+            )
+            for row in self.payments.itertuples()
+        ]
+        verdicts = [
+            Verdict(
+                row.transaction_id,
+                row.user_id,
+                milliseconds(row.event_time.to_pydatetime()),
+                milliseconds(row.reported_at.to_pydatetime()),
+                bool(row.is_fraud),
+            )
+            for row in self.labels.itertuples()
+        ]
+        event_store.apply(redis_client(), payments, verdicts, {(TOPICS[0], 0): 1}, CAP)
+
+
+class Date(str):
+    """A date as SQL has it."""
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """Tables that are gone afterwards."""
+    world = World()
+    world.write()
+    yield world
+    for schema in (world.bronze, world.gold):
+        query(f"drop schema delta.{schema} cascade")
+
+
+@pytest.fixture(autouse=True)
+def empty_redis() -> Iterator[None]:
+    """Nothing of other tests, and nothing for them."""
+    redis_client().flushdb()
+    yield
+    redis_client().flushdb()
+
+
+def rebuild(world: World) -> None:
+    rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, lambda filled, total: None)
+
+
+def test_a_rebuild_is_what_the_stream_would_have_kept(world: World) -> None:
+    world.apply()
+    expected = all_state()
+    redis_client().flushdb()
+    rebuild(world)
+    assert all_state() == expected
+    assert len(expected) > 30
+    # Kafka goes on after the last message of each partition.
+    ends = {
+        (topic, partition): (len(table) - partition + 2) // 3
+        for topic, table in zip(TOPICS, (world.payments, world.labels), strict=True)
+        for partition in range(3)
+    }
+    assert event_store.positions(redis_client()) == ends
+
+
+def test_an_interrupted_rebuild_leaves_no_positions(world: World) -> None:
+    def stop(filled: int, total: int) -> None:
+        if filled:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, stop)
+    assert event_store.positions(redis_client()) == {}
+    rebuild(world)
+    assert event_store.positions(redis_client())
+
+
+def test_without_bronze_there_is_nothing_to_fill_from(world: World) -> None:
+    settings = world.settings().model_copy(update={"bronze_schema": "no_such_schema"})
+    rebuild_from_bronze(settings, redis_client(), TOPICS, CAP, lambda filled, total: None)
+    assert event_store.positions(redis_client()) == {}
+
+
+def test_what_is_missing_is_found_and_repaired(world: World) -> None:
+    rebuild(world)
+    store, expected = redis_client(), all_state()
+    report = reconcile(world.settings())
+    assert (report["checked"], report["repaired"], report["ahead"]) == (len(world.users), 0, 0), report
+
+    poor, judged = USER_EVENTS.format(world.users[0]), next(store.scan_iter(match=USER_VERDICTS.format("*")))
+    store.zremrangebyrank(poor, 0, 2)
+    store.delete(judged)
+    assert all_state() != expected
+    report = reconcile(world.settings())
+    assert report["repaired"] in (1, 2) and report["ahead"] == 0, report
+    assert all_state() == expected
+
+
+def test_a_payment_that_gold_does_not_have_yet_is_no_error(world: World) -> None:
+    rebuild(world)
+    at = milliseconds(world.as_of.to_pydatetime()) - 1
+    event_store.apply(
+        redis_client(), [PaymentEvent("late", world.users[0], "m1", at, 1, "DE", "d", False)], [], {}, CAP
+    )
+    report = reconcile(world.settings())
+    assert (report["repaired"], report["ahead"]) == (0, 1)
+    assert report["examples"][0].startswith(f"{world.users[0]}: transactions_1d")
+
+
+def test_a_stream_that_never_ran_or_stands_still_is_said(world: World) -> None:
+    with pytest.raises(NothingToCompare, match="docker compose up -d feature-stream"):
+        reconcile(world.settings())
+    rebuild(world)
+    redis_client().set(CLOCK_KEY, milliseconds(world.as_of.to_pydatetime()) - 60_000)
+    with pytest.raises(FeatureError, match=r"60 s of event time behind Gold.*docker compose ps feature-stream"):
+        reconcile(world.settings())

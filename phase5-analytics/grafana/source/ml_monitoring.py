@@ -1,0 +1,377 @@
+"""ML Monitoring: how much is scored, how fast, with which model and features, and what share is taken for fraud."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+
+from source.panels import dashboard, lines, number, or_none
+
+ERRORS = "api:fraud_request_errors:ratio_rate5m"
+DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
+HITS = "api:fraud_redis_cache_hits:ratio_rate5m"
+HIGH, SETTLED = 'risk_tier="high"', 'settled="true"'
+
+
+def precision(selected: str) -> str:
+    """Known frauds among the payments in tier high."""
+    return f"sum(fraud_quality_known_frauds{{{selected}}}) / (sum(fraud_quality_payments{{{selected}}}) > 0)"
+
+
+def recall(selected: str = "") -> str:
+    """The share of the known frauds that were in tier high."""
+    high = f"{HIGH}, {selected}" if selected else HIGH
+    return f"sum(fraud_quality_known_frauds{{{high}}}) / (sum(fraud_quality_known_frauds{{{selected}}}) > 0)"
+
+
+def quantiles(histogram: str, window: str = "1m") -> dict[str, str]:
+    """p50, p95 and p99 of a histogram, over a window, or without one since the start of the program."""
+    buckets = f"rate({histogram}_bucket[{window}])" if window else f"{histogram}_bucket"
+    return {
+        f"p{quantile:g}": f"histogram_quantile({quantile / 100}, sum by (le) ({buckets}))" for quantile in (50, 95, 99)
+    }
+
+
+def build() -> Dashboard:
+    """The whole dashboard."""
+    board = dashboard(
+        "ML Monitoring",
+        "ml-monitoring",
+        "The model at work: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
+    )
+    for section in (_now, _scores, _quality, _speed, _features, _drift, _after):
+        section(board)
+    return board
+
+
+def _now(board: Dashboard) -> None:
+    board.with_row(Row("Now"))
+    board.with_panel(
+        number(
+            "Predictions",
+            "Payments that are scored, over a minute.",
+            "sum(rate(fraud_predictions_total[1m]))",
+            "reqps",
+            [("red", None), ("green", 0.001)],
+            decimals=1,
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "p99",
+            "99 of 100 batches are answered faster than this, over 5 minutes.",
+            "histogram_quantile(0.99, sum by (le) (rate(fraud_batch_latency_seconds_bucket[5m])))",
+            "s",
+            [("green", None), ("orange", 0.2), ("red", 1.0)],
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "Fraud rate",
+            "Share of the payments in tier high, over 10 minutes.",
+            "api:fraud_high_risk:ratio_rate10m",
+            "percentunit",
+            [("green", None), ("orange", 0.02), ("red", 0.05)],
+            decimals=2,
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "Cache hits",
+            "Share of the payments whose user has features in Redis.",
+            HITS,
+            "percentunit",
+            [("red", None), ("orange", 0.8), ("green", 0.95)],
+            decimals=1,
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "Errors",
+            "Share of the requests for a score that fail. Above 1 % is an alert.",
+            ERRORS,
+            "percentunit",
+            [("green", None), ("red", 0.01)],
+            decimals=2,
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "Model version",
+            "The version that scores; make ml-models lists all.",
+            "max(fraud_model_version)",
+            "none",
+            [("red", None), ("green", 1)],
+            texts={"0": "rules-1"},
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "Age of the model",
+            "Since it was trained. Training is due every week.",
+            "time() - max(fraud_model_trained_timestamp_seconds > 0) or vector(0)",
+            "dtdurations",
+            [("green", None), ("orange", 8 * 86_400.0), ("red", 15 * 86_400.0)],
+            width=3,
+        )
+    )
+    board.with_panel(
+        number(
+            "Redis breaker",
+            "Open: the API does without Redis and scores with default features.",
+            "max(fraud_redis_breaker_open)",
+            "none",
+            [("green", None), ("red", 1)],
+            texts={"0": "closed", "1": "open"},
+            width=3,
+        )
+    )
+
+
+def _scores(board: Dashboard) -> None:
+    board.with_row(Row("Scores"))
+    board.with_panel(
+        lines(
+            "Predictions by risk tier",
+            "How many payments fall into each tier.",
+            {"{{risk_tier}}": "sum by (risk_tier) (rate(fraud_predictions_total[1m]))"},
+            "reqps",
+            stacked=True,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Fraud rate and its baseline",
+            "Share of the payments in tier high over 10 minutes. Above twice the average of 7 days is an alert.",
+            {
+                "now": "api:fraud_high_risk:ratio_rate10m",
+                "7 days": "api:fraud_high_risk:ratio_rate7d",
+                "alert": "2 * api:fraud_high_risk:ratio_rate7d",
+            },
+            "percentunit",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Model version",
+            "A step is a new Production model that was taken up, or a roll back. 0: rules.",
+            {"version": "max(fraud_model_version)"},
+            "none",
+        )
+    )
+
+
+def _quality(board: Dashboard) -> None:
+    board.with_row(Row("Quality, as labels arrive"))
+    board.with_panel(
+        lines(
+            "Precision of tier high",
+            "Known frauds among the payments of the last 44 days in tier high; it rises as labels arrive. Settled: of "
+            "payments older than 14 days; while there are none, or none in tier high, the same as known so far.",
+            {
+                "known so far": f"{precision(HIGH)} or on () vector(0)",
+                "settled": f"{precision(f'{HIGH}, {SETTLED}')} or on () {precision(HIGH)} or on () vector(0)",
+            },
+            "percentunit",
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Recall of tier high",
+            "Share of the known frauds of the last 44 days that were in tier high. 0 until the first label of a scored "
+            "fraud; settled as beside.",
+            {
+                "known so far": f"{recall()} or on () vector(0)",
+                "settled": f"{recall(SETTLED)} or on () {recall()} or on () vector(0)",
+            },
+            "percentunit",
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "How late labels are",
+            "From a payment to its label, in event time: what is known of the last days is that incomplete.",
+            quantiles("fraud_label_delay_seconds", window=""),
+            "dtdurations",
+        )
+    )
+
+
+def _speed(board: Dashboard) -> None:
+    board.with_row(Row("Speed and errors"))
+    board.with_panel(
+        lines(
+            "Latency of /predict",
+            "From the parsed request to the answer. While nobody asks for single scores: of all since the start; where "
+            "there were none, of the scorer's batches.",
+            {
+                name: f"{quantile} >= 0 or {since_start} >= 0 or {of_batches}"
+                for (name, quantile), since_start, of_batches in zip(
+                    quantiles("fraud_prediction_latency_seconds").items(),
+                    quantiles("fraud_prediction_latency_seconds", window="").values(),
+                    quantiles("fraud_batch_latency_seconds", window="").values(),
+                    strict=True,
+                )
+            },
+            "s",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Latency of /predict/batch",
+            "From the parsed request to the answer, of the batches that the scorer sends.",
+            quantiles("fraud_batch_latency_seconds"),
+            "s",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Arrival to score",
+            "From a payment's arrival in Kafka to its acknowledged score in transactions.scored.",
+            quantiles("scorer_event_delay_seconds"),
+            "s",
+            [("transparent", None), ("red", 60.0)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Answers by status",
+            "Answers to requests for a score. 4xx: the request was wrong; 5xx: the service.",
+            {"{{path}} {{status}}": 'api:fraud_requests:rate5m{path=~"/predict.*"}'},
+            "reqps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Error rate",
+            "Share of the requests for a score that fail.",
+            {"errors": ERRORS},
+            "percentunit",
+            [("transparent", None), ("red", 0.01)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Fall-backs",
+            "What went wrong and was made good, a second, by part: redis, snapshot, model, postgres, prediction_log.",
+            {"{{part}}": or_none("sum by (part) (rate(fraud_errors_total[5m]))", "part")},
+        )
+    )
+
+
+def _features(board: Dashboard) -> None:
+    board.with_row(Row("Features"))
+    board.with_panel(
+        lines(
+            "Cache hit rate",
+            "Share of the payments whose user has features in Redis.",
+            {"hits": HITS},
+            "percentunit",
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Where features come from",
+            "stream: up to the second; batch: the last run of the pipeline; default: nothing is known of the user.",
+            {"{{source}}": "api:fraud_feature_source:ratio_rate5m"},
+            "percentunit",
+            stacked=True,
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Feature stream: lag",
+            "How long ago the oldest payment arrived that is not in the features yet.",
+            {"{{topic}}": 'consumergroup:kafka_lag:seconds{consumergroup="feature-stream"}'},
+            "s",
+            [("transparent", None), ("red", 60.0)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Feature stream: arrival to features",
+            "From a payment's arrival in Kafka to its features in Redis.",
+            quantiles("feature_stream_delay_seconds"),
+            "s",
+            [("transparent", None), ("orange", 1.0)],
+            width=12,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Feature stream: compared with Gold",
+            "Users whose features in Redis were compared with Gold, and those that differed, by what was done.",
+            {
+                "compared": "max(feature_stream_reconciled_users)",
+                "different: {{outcome}}": or_none("max by (outcome) (feature_stream_different_users)", "outcome"),
+            },
+            width=12,
+        )
+    )
+
+
+def _drift(board: Dashboard) -> None:
+    board.with_row(Row("Drift"))
+    board.with_panel(
+        lines(
+            "Drift of the score",
+            "Population stability index, the last hour's scores against the model's holdout: 0.1 is little, 0.25 much.",
+            {"score": "fraud_score_drift_psi"},
+            "none",
+            DRIFT,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Drift of the features",
+            "The same of the ten features that have moved most.",
+            {"{{feature}}": "topk(10, fraud_feature_drift_psi)"},
+            "none",
+            DRIFT,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Compared payments",
+            "How many payments were compared; with fewer than 500 nothing is said.",
+            {"payments": "fraud_drift_rows"},
+        )
+    )
+
+
+def _after(board: Dashboard) -> None:
+    board.with_row(Row("After the answer"))
+    board.with_panel(
+        lines(
+            "Audit: predictions not in Postgres yet",
+            "They lie in the API's file. It grows while Postgres is away, and drains afterwards.",
+            {"waiting": "sum(fraud_prediction_backlog)"},
+            steps=[("transparent", None), ("red", 1000.0)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Audit: predictions stored",
+            "Predictions written to Postgres.",
+            {"stored": "sum(rate(fraud_predictions_stored_total[1m]))"},
+            "wps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Scorer",
+            "Live payments that are scored, and requests that the API did not answer as it should.",
+            {
+                "scored": "sum(rate(scorer_transactions_total[1m]))",
+                "failures": "sum(rate(scorer_api_failures_total[1m])) or vector(0)",
+            },
+            "reqps",
+        )
+    )

@@ -1,0 +1,313 @@
+"""Pipeline Health: do messages arrive, are they read in time, are they good, is Bronze fresh, do the parts live."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
+from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh
+
+from source.panels import FULL_WIDTH, PROMETHEUS, dashboard, lines, number, or_none
+
+RAW = 'topic="transactions.raw"'
+DEAD = 'topic="transactions.dlq"'
+SPARK_CORES = "sum(metrics_worker_coresUsed_Value) + sum(metrics_worker_coresFree_Value)"
+BEHIND = [("green", None), ("orange", 60.0), ("red", 120.0)]
+
+
+def build() -> Dashboard:
+    """The whole dashboard."""
+    board = dashboard(
+        "Pipeline Health",
+        "pipeline-health",
+        "From the producer to Bronze and Gold: rates, lag, dead letters, freshness, and whether every part is alive.",
+    ).with_variable(
+        QueryVariable("group")
+        .label("Consumer group")
+        .description("Whose lag is drawn by partition")
+        .datasource(PROMETHEUS)
+        .query("label_values(kafka_consumergroup_lag, consumergroup)")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .current(VariableOption(text="bronze-writer", value="bronze-writer"))
+    )
+    for section in (_now, _messages, _lag, _bronze, _parts):
+        section(board)
+    return board
+
+
+def _now(board: Dashboard) -> None:
+    board.with_row(Row("Now"))
+    board.with_panel(
+        number(
+            "Messages",
+            "Transactions that arrive in Kafka, over a minute.",
+            f"sum(rate(kafka_topic_partition_current_offset{{{RAW}}}[1m]))",
+            "mps",
+            [("red", None), ("green", 0.001)],
+            decimals=1,
+        )
+    )
+    board.with_panel(
+        number(
+            "Dead letters, 5 min",
+            "Messages that were refused in the last 5 minutes. Any is an alert; make dlq-show tells why.",
+            f"sum(topic:kafka_messages:increase5m{{{DEAD}}})",
+            steps=[("green", None), ("red", 0.5)],
+            decimals=0,
+        )
+    )
+    board.with_panel(
+        number(
+            "Age of Bronze",
+            "Since the last batch was committed to Bronze. A batch is due every 10 s.",
+            f"time() - max(bronze_last_commit_timestamp_seconds{{{RAW}}})",
+            "s",
+            BEHIND,
+            decimals=0,
+        )
+    )
+    board.with_panel(
+        number(
+            "Worst lag",
+            "How long ago the oldest unread message arrived, of the group that is furthest behind.",
+            "max(consumergroup:kafka_lag:seconds)",
+            "s",
+            BEHIND,
+            decimals=1,
+        )
+    )
+    board.with_panel(
+        number(
+            "Targets down",
+            "Services that give Prometheus no metrics.",
+            "count(up == 0) or vector(0)",
+            steps=[("green", None), ("red", 1)],
+        )
+    )
+    board.with_panel(
+        number(
+            "Alerts",
+            "Alerts that fire now. What to do stands in phase5-analytics/README.md.",
+            'count(ALERTS{alertstate="firing"}) or vector(0)',
+            steps=[("green", None), ("red", 1)],
+        )
+    )
+
+
+def _messages(board: Dashboard) -> None:
+    board.with_row(Row("Messages and dead letters"))
+    board.with_panel(
+        lines(
+            "Messages by topic",
+            "What arrives in each topic.",
+            {"{{topic}}": 'topic:kafka_messages:rate5m{topic=~"transactions.*"}'},
+            "mps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Producer: sent and wanted",
+            "Messages that Kafka has acknowledged, and the wanted rate (0 while history is sent, as fast as it goes).",
+            {
+                "delivered": "sum(rate(producer_messages_delivered_total[1m]))",
+                "wanted": "max(producer_wanted_messages_per_second)",
+            },
+            "mps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Producer: what waits",
+            "Messages in the client's queue, and those late against the wanted rate: near 0 while Kafka keeps up.",
+            {"queue": "max(producer_queue_depth)", "late": "max(producer_rate_lag_messages)"},
+        )
+    )
+    board.with_panel(
+        lines(
+            "Dead letters",
+            "Refused messages, in 5 minutes.",
+            {"{{topic}}": f"topic:kafka_messages:increase5m{{{DEAD}}}"},
+            steps=[("transparent", None), ("red", 1)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Dead letters by rule",
+            "Quality rules that rows on their way to Bronze broke, in 5 minutes.",
+            {"{{rule}}": or_none("sum by (rule) (increase(bronze_rules_broken_total[5m]))", "rule")},
+        )
+    )
+    board.with_panel(
+        lines(
+            "Dead letters by sender",
+            "Who refused them, in 5 minutes: the producer could not send, Bronze or the scorer could not read.",
+            {
+                "producer": "sum(increase(producer_messages_dead_lettered_total[5m])) or vector(0)",
+                "Bronze": "sum(increase(bronze_dead_letters_total[5m])) or vector(0)",
+                "scorer": "sum(increase(scorer_dead_letters_total[5m])) or vector(0)",
+            },
+        )
+    )
+
+
+def _lag(board: Dashboard) -> None:
+    board.with_row(Row("Consumer lag"))
+    board.with_panel(
+        lines(
+            "Lag as time",
+            "How long ago the oldest unread message arrived. Above 2 minutes and growing is an alert.",
+            {"{{consumergroup}} {{topic}}": "consumergroup:kafka_lag:seconds"},
+            "s",
+            [("transparent", None), ("red", 120.0)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Lag by partition: $group",
+            "Messages that the group has not committed. One partition far above the others: its reader hangs.",
+            {"{{topic}} {{partition}}": 'kafka_consumergroup_lag{consumergroup="$group"}'},
+        )
+    )
+    board.with_panel(
+        lines(
+            "Lag by group",
+            "Messages that each group has not committed, all partitions together.",
+            {"{{consumergroup}} {{topic}}": "kafka_consumergroup_lag_sum"},
+        )
+    )
+
+
+def _bronze(board: Dashboard) -> None:
+    board.with_row(Row("Bronze and Gold"))
+    board.with_panel(
+        lines(
+            "Freshness of Bronze",
+            "Since the last committed batch. A sawtooth of 10 s is normal.",
+            {"{{topic}}": "time() - bronze_last_commit_timestamp_seconds"},
+            "s",
+            [("transparent", None), ("red", 120.0)],
+            width=6,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Rows in and rows possible",
+            "Rows that arrive a second, and rows that the job could have processed.",
+            {
+                "in: {{topic}}": "bronze_input_rows_per_second",
+                "possible: {{topic}}": "bronze_processed_rows_per_second",
+            },
+            "rowsps",
+            width=6,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Duration of a batch",
+            "Longer than the trigger (10 s) means that batches follow each other without a pause.",
+            {"{{topic}}": "bronze_batch_duration_seconds"},
+            "s",
+            [("transparent", None), ("orange", 10.0)],
+            width=6,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Duration of a pipeline run",
+            "Bronze to features in Redis, mean of the runs in an hour; a run is due every 15 minutes.",
+            {
+                "{{dag_id}}": (
+                    "sum by (dag_id) (increase(airflow_dagrun_duration_success_sum[1h]))"
+                    " / (sum by (dag_id) (increase(airflow_dagrun_duration_success_count[1h])) > 0)"
+                    " or sum by (dag_id) (airflow_dagrun_duration_success_sum / airflow_dagrun_duration_success_count)"
+                )
+            },
+            "s",
+            [("transparent", None), ("red", 900.0)],
+            width=6,
+        )
+    )
+
+
+def _parts(board: Dashboard) -> None:
+    board.with_row(Row("Parts"))
+    board.with_panel(
+        lines("Alive", "1: gives metrics. 0: down, or too busy to answer.", {"{{job}}": "min by (job) (up)"}, maximum=1)
+    )
+    board.with_panel(
+        lines(
+            "Broker: bytes",
+            "What clients write to the broker and read from it.",
+            {
+                "in": "sum(rate(kafka_server_brokertopicmetrics_bytesin_total[1m]))",
+                "out": "sum(rate(kafka_server_brokertopicmetrics_bytesout_total[1m]))",
+            },
+            "Bps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Broker: heap",
+            "Memory of the broker's Java heap.",
+            {
+                "used": 'sum(jvm_memory_used_bytes{job="kafka", area="heap"})',
+                "limit": 'sum(jvm_memory_max_bytes{job="kafka", area="heap"})',
+            },
+            "bytes",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Trino: queries",
+            "Queries that run, that wait for memory or a slot, and that have failed since it started.",
+            {
+                "running": "sum(trino_execution_name_QueryManager_RunningQueries)",
+                "queued": "sum(trino_execution_name_QueryManager_QueuedQueries)",
+                "failed": "sum(trino_execution_name_QueryManager_FailedQueries)",
+            },
+        )
+    )
+    board.with_panel(
+        lines(
+            "Spark: cores",
+            "Cores of the cluster that jobs hold, and all it has.",
+            {"used": "sum(metrics_worker_coresUsed_Value)", "all": SPARK_CORES},
+        )
+    )
+    board.with_panel(
+        lines(
+            "MinIO: requests",
+            "Requests to the object store.",
+            {"{{api}}": "sum by (api) (rate(minio_s3_requests_total[5m]))"},
+            "reqps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Postgres: connections",
+            "Connections by database; the server takes 100.",
+            {"{{datname}}": 'sum by (datname) (pg_stat_database_numbackends{datname!~"template.*|"})'},
+            steps=[("transparent", None), ("red", 100.0)],
+        )
+    )
+    board.with_panel(
+        lines(
+            "Redis: memory",
+            "What the online features take; at the limit the oldest go.",
+            {"used": "redis_memory_used_bytes", "limit": "redis_memory_max_bytes"},
+            "bytes",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Disk: object store",
+            "Space that is left for tables, checkpoints and models.",
+            {"free": "min(minio_cluster_capacity_usable_free_bytes)"},
+            "bytes",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Cost of watching",
+            "Seconds that a scrape of each service takes.",
+            {"{{job}}": "max by (job) (scrape_duration_seconds)"},
+            "s",
+            width=FULL_WIDTH,
+        )
+    )

@@ -1,0 +1,119 @@
+"""Superset's assets: three dashboards, and whatever a chart asks for is in its dataset, and in Gold."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ASSETS = ROOT / "superset"
+# Beside the tests in their image; in the repository, with phase 3.
+MARTS = next(path for path in (ROOT / "marts", ROOT.parent / "phase3-transforms/dbt_project/models/marts") if path.is_dir())
+
+
+def read(folder: str) -> dict[str, dict[str, Any]]:
+    return {
+        str(path.relative_to(ASSETS)): yaml.safe_load(path.read_text())
+        for path in sorted((ASSETS / folder).rglob("*.yaml"))
+    }
+
+
+DATABASES, DATASETS, CHARTS, DASHBOARDS = (read(kind) for kind in ("databases", "datasets", "charts", "dashboards"))
+DATASET_OF = {dataset["uuid"]: dataset for dataset in DATASETS.values()}
+GOLD = {
+    model["name"]: {column["name"] for column in model["columns"]}
+    for path in MARTS.glob("mart_*.yml")
+    for model in yaml.safe_load(path.read_text())["models"]
+}
+
+
+def placed(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a dashboard says of each chart on it."""
+    return [
+        part["meta"] for part in dashboard["position"].values() if isinstance(part, dict) and part["type"] == "CHART"
+    ]
+
+
+def columns(dataset: dict[str, Any]) -> set[str]:
+    return {column["column_name"] for column in dataset["columns"]}
+
+
+def metrics(dataset: dict[str, Any]) -> set[str]:
+    return {metric["metric_name"] for metric in dataset["metrics"]}
+
+
+def asked(params: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The columns and the metrics of a chart."""
+    grouped = params.get("groupby") or []
+    wanted = {*([grouped] if isinstance(grouped, str) else grouped), *params.get("all_columns", [])}
+    wanted |= {condition["subject"] for condition in params["adhoc_filters"]}
+    return wanted | {params[key] for key in ("x_axis",) if key in params}, {
+        *params.get("metrics", []),
+        *(params[key] for key in ("metric", "timeseries_limit_metric") if key in params),
+    }
+
+
+def test_there_are_three_dashboards() -> None:
+    titles = {board["dashboard_title"] for board in DASHBOARDS.values()}
+    assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed"}
+
+
+def test_every_uuid_is_of_one_thing() -> None:
+    uuids = [thing["uuid"] for kind in (DATABASES, DATASETS, CHARTS, DASHBOARDS) for thing in kind.values()]
+    assert len(set(uuids)) == len(uuids)
+
+
+def test_datasets_are_of_databases_that_are_there() -> None:
+    known = {database["uuid"] for database in DATABASES.values()}
+    assert {dataset["database_uuid"] for dataset in DATASETS.values()} <= known
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_asks_for_what_its_dataset_has(name: str) -> None:
+    chart = CHARTS[name]
+    dataset = DATASET_OF[chart["dataset_uuid"]]
+    wanted_columns, wanted_metrics = asked(chart["params"])
+    assert wanted_columns <= columns(dataset)
+    assert wanted_metrics <= metrics(dataset)
+    assert chart["viz_type"] == chart["params"]["viz_type"]
+    assert chart["description"].endswith(".")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_has_what_gold_has(name: str) -> None:
+    dataset = DATASETS[name]
+    assert all(thing["description"].endswith(".") for thing in (dataset, *dataset["columns"], *dataset["metrics"]))
+    sql = dataset.get("sql", "")
+    table = re.search(r"from gold\.(\w+)\n", sql)
+    mart = table[1] if table else dataset["table_name"]
+    if dataset["schema"] != "gold":
+        return
+    made_here = {column["column_name"] for column in dataset["columns"] if "expression" in column}
+    made_here |= set(re.findall(r" as (\w+),?$", sql, flags=re.MULTILINE))
+    assert columns(dataset) - made_here <= GOLD[mart]
+    assert set(re.findall(r"^    (\w+)(?: as \w+)?,?$", sql, flags=re.MULTILINE)) <= GOLD[mart]
+
+
+def test_every_chart_is_on_one_dashboard_under_its_name() -> None:
+    on_boards = [(chart["uuid"], chart["sliceName"]) for board in DASHBOARDS.values() for chart in placed(board)]
+    assert sorted(on_boards) == sorted((chart["uuid"], chart["slice_name"]) for chart in CHARTS.values())
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_is_whole(name: str) -> None:
+    board = DASHBOARDS[name]
+    parts = {key: part for key, part in board["position"].items() if isinstance(part, dict)}
+    held = [child for part in parts.values() for child in part.get("children", [])]
+    assert sorted(held) == sorted(set(parts) - {"ROOT_ID", "HEADER_ID"}), "each part is in one other"
+    for part in parts.values():
+        if part["type"] == "ROW":
+            assert sum(parts[child]["meta"]["width"] for child in part["children"]) == 12, part["id"]
+    # Superset finds a chart that a filter leaves out by this number.
+    ids = {chart["chartId"] for chart in placed(board)}
+    assert len(ids) == len(placed(board))
+    for native_filter in board["metadata"]["native_filter_configuration"]:
+        assert set(native_filter["scope"]["excluded"]) <= ids
+        for target in filter(None, native_filter["targets"]):
+            assert target["column"]["name"] in columns(DATASET_OF[target["datasetUuid"]])
