@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from bronze import TABLES, assert_exactly_once_in_bronze, kill_executor, kill_main_process, metric
-from producer.kafka import wait_for_broker
-from producer.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings, load_settings
-from stack import assert_exactly_once, count_in, id_in, messages_in, service, wait_until
+from fraud_common.kafka import wait_for_broker
+from fraud_common.settings import load_settings
+from fraud_common.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
+from ingestion_stack import assert_exactly_once, count_in, id_in, messages_in, service, wait_until
+from producer.settings import Settings
 
 STATE = Path("/var/lib/producer")
 
@@ -17,7 +19,7 @@ STATE = Path("/var/lib/producer")
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     # A broker that was killed reads its logs first, on a machine that does much else.
-    return load_settings().model_copy(update={"connect_timeout_seconds": 180})
+    return load_settings(Settings).model_copy(update={"connect_timeout_seconds": 180})
 
 
 def test_kill_9_of_all_at_once(settings: Settings) -> None:
@@ -32,10 +34,10 @@ def test_kill_9_of_all_at_once(settings: Settings) -> None:
     for kill in kills:
         kill.result()
     wait_for_broker(settings)
-    before = count_in(settings, TRANSACTIONS_TOPIC)
-    wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > before + 1000, "traffic again")
+    before = count_in(settings, TRANSACTIONS)
+    wait_until(lambda: count_in(settings, TRANSACTIONS) > before + 1000, "traffic again")
     wait_until(
-        lambda: metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS_TOPIC) > killed,
+        lambda: metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS) > killed,
         "a batch after it",
         # The whole stack runs beside it, and a pipeline run may.
         480,
@@ -51,11 +53,11 @@ def test_every_message_is_in_kafka_exactly_once_or_a_dead_letter(settings: Setti
     assert stopped["sent"] == stopped["delivered"] + stopped["failed"]
     assert stopped["lost"] == 0
     assert_exactly_once(settings, STATE)
-    labels = messages_in(settings, LABELS_TOPIC)
+    labels = messages_in(settings, LABELS)
     assert labels
-    dead = messages_in(settings, DEAD_LETTER_TOPIC)
+    dead = messages_in(settings, DEAD_LETTERS)
     # What the producer refused is not in the topic as well.
-    ids = {id_in(m.value()) for m in messages_in(settings, TRANSACTIONS_TOPIC)}
+    ids = {id_in(m.value()) for m in messages_in(settings, TRANSACTIONS)}
     refused = [m for m in dead if dict(m.headers() or [])["dlq.stage"] == b"producer" and b"bad-" in (m.value() or b"")]
     assert len(refused) > 20
     assert not [m for m in refused if id_in(m.value()) in ids - {""}]

@@ -8,16 +8,16 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
-from fraud_common.schema_registry import Schemas
+from spark_jobs.schemas import Schemas
 
-# A zero byte and the schema id, big-endian, in four bytes.
+# A zero byte, and the schema id in four bytes, big-endian.
 HEADER_BYTES = 5
 
 
 def with_kafka_columns(source: DataFrame) -> DataFrame:
     """The source's columns under the platform's names, and the schema id (null where there is no wire format)."""
     in_wire_format = (F.length("value") > HEADER_BYTES) & (F.substring("value", 1, 1) == F.lit(b"\0"))
-    # Garbage may say any number up to 2^32, which is more than an int holds.
+    # Garbage may have any number up to 2^32, which does not fit an int.
     schema_id = F.conv(F.hex(F.substring("value", 2, 4)), 16, 10).cast("bigint")
     return source.select(
         F.col("key").alias("kafka_key"),

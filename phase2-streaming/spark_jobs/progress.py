@@ -1,8 +1,9 @@
-"""What the outside sees of the job: the consumer group's offsets in Kafka and Prometheus metrics."""
+"""How far the job is: the consumer group's offsets in Kafka, and Prometheus metrics."""
 
 import json
 import logging
 import time
+from dataclasses import dataclass
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -20,8 +21,8 @@ log = logging.getLogger("progress")
 CONSUMER_GROUP = "bronze-writer"
 
 ROWS = Counter("bronze_rows", "Rows written to Bronze", ["topic"])
-RULES_BROKEN = Counter(
-    "bronze_rules_broken", "Rows sent to the dead letter topic, by each rule that they broke", ["topic", "rule"]
+RULE_VIOLATIONS = Counter(
+    "bronze_rule_violations", "Rows sent to the dead letter topic, by each rule that they violate", ["topic", "rule"]
 )
 DEAD_LETTERS = Counter("bronze_dead_letters", "Rows sent to the dead letter topic", ["topic"])
 INPUT_RATE = Gauge("bronze_input_rows_per_second", "Rows that arrive", ["topic"])
@@ -31,12 +32,28 @@ LAST_COMMIT = Gauge("bronze_last_commit_timestamp_seconds", "When the last batch
 LAST_EVENT = Gauge("bronze_last_event_timestamp_seconds", "The newest event time in Bronze", ["topic"])
 
 
-def record_batch(topic: str, good: int, bad: int, broken: dict[str, int], newest: datetime | None) -> None:
-    """Count what a batch did."""
-    ROWS.labels(topic).inc(good)
-    DEAD_LETTERS.labels(topic).inc(bad)
-    for rule, count in broken.items():
-        RULES_BROKEN.labels(topic, rule).inc(count)
+@dataclass(frozen=True)
+class BatchCounts:
+    """What was in a batch."""
+
+    good: int
+    bad: int
+    newest: datetime | None  # event time of the newest good row; None where there is none
+
+
+def record_batch(topic: str, counts: BatchCounts, violations: dict[str, int], newest: datetime | None) -> None:
+    """Count what a batch did.
+
+    Args:
+        topic: where the batch came from.
+        counts: the batch's rows.
+        violations: how many of its rows violate each rule.
+        newest: the newest event time in the table.
+    """
+    ROWS.labels(topic).inc(counts.good)
+    DEAD_LETTERS.labels(topic).inc(counts.bad)
+    for rule, count in violations.items():
+        RULE_VIOLATIONS.labels(topic, rule).inc(count)
     if newest is not None:
         LAST_EVENT.labels(topic).set(newest.timestamp())
 
@@ -44,7 +61,7 @@ def record_batch(topic: str, good: int, bad: int, broken: dict[str, int], newest
 class ProgressListener(StreamingQueryListener):
     """After each batch: its end offsets to Kafka, its rates to Prometheus.
 
-    Spark keeps its offsets in the checkpoint, which alone decides what is read; the group is there so that every Kafka
+    Spark keeps its offsets in the checkpoint, which alone decides what is read. The group exists so that every Kafka
     tool shows the lag.
     """
 
@@ -81,9 +98,9 @@ class ProgressListener(StreamingQueryListener):
         ]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:  # shown lag is late, nothing else
+        except KafkaException as error:  # only the lag that tools show is late
             log.warning("the group's offsets could not be committed: %s", error)
 
 
 def _number(value: float) -> float:
-    return value if value == value else 0.0  # Spark says NaN for the first batch
+    return value if value == value else 0.0  # Spark reports NaN for the first batch

@@ -1,4 +1,4 @@
-"""The whole job on real Kafka, MinIO and Spark: all lands once, bad messages become dead letters, schemas evolve."""
+"""The whole job on Kafka, MinIO and Spark: each message lands once, bad ones become dead letters, schemas evolve."""
 
 import json
 import time
@@ -19,14 +19,14 @@ from bronze import (
 )
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
-from fraud_common.dead_letters import Decoder
+from fraud_common.avro import Decoder, Encoder, load_encoder, parse_schema, schema_id_of
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import LABELS, TRANSACTIONS
+from ingestion_stack import count_in, messages_in, producing, wait_until
 from producer.delivery import Delivery
-from fraud_common.schema_registry import Registry, load_encoder
-from producer.settings import LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from producer.settings import Settings
 from producer.simulator.records import Records
 from producer.simulator.stream import Stream, position_of
-from fraud_common.avro import Encoder, load_schema_text, schema_id_of
-from stack import count_in, messages_in, producing, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -46,33 +46,33 @@ def test_a_hundred_thousand_good_and_ten_thousand_bad_messages(settings: Setting
     with producing(producer_state, **WORLD, invalid_rate=0.1) as producer:
         wait_until(lambda: producer.logged("history is complete"), "history")
         stopped = producer.terminate()
-    produced = messages_in(settings, TRANSACTIONS_TOPIC)
-    decoder = Decoder(Registry(settings.schema_registry_url))
-    counts = assert_exactly_once_in_bronze(settings, TRANSACTIONS_TOPIC)
-    assert_exactly_once_in_bronze(settings, LABELS_TOPIC)
+    produced = messages_in(settings, TRANSACTIONS)
+    decoder = Decoder(SchemaRegistry(settings.schema_registry_url))
+    counts = assert_exactly_once_in_bronze(settings, TRANSACTIONS)
+    assert_exactly_once_in_bronze(settings, LABELS)
     assert counts["bronze_rows"] > 95_000
     assert counts["dead_letters"] + stopped["dead_lettered"] > 9_000
 
     good, bad = {}, {}
     for message in produced:
-        place = (message.partition(), message.offset())
+        coordinates = (message.partition(), message.offset())
         try:
             name = decoder.decode(message.value())["transaction_id"]
         except ValueError:
             name = ""
-        (good if position_of(name) is not None else bad)[place] = (name, message.value() or b"")
+        (good if position_of(name) is not None else bad)[coordinates] = (name, message.value() or b"")
     rows = bronze_rows("transactions", ["kafka_partition", "kafka_offset", "transaction_id"]).to_pylist()
     assert {(r["kafka_partition"], r["kafka_offset"]): r["transaction_id"] for r in rows} == {
-        place: name for place, (name, _) in good.items()
+        coordinates: name for coordinates, (name, _) in good.items()
     }
     refused = {(partition, offset): why for (_, partition, offset), why in dead_letters_from_bronze(settings).items()}
     assert refused.keys() == bad.keys()
-    for place, (_, value) in bad.items():
-        assert refused[place] == expected_reasons(value), value[:80]
+    for coordinates, (_, value) in bad.items():
+        assert refused[coordinates] == expected_reasons(value), value[:80]
 
 
 def expected_reasons(value: bytes) -> set[str]:
-    """Why Bronze must refuse a message, told from the bytes that the drill sent."""
+    """Why Bronze must refuse a message, by the bytes that the drill sent."""
     for kind, reasons in REASONS.items():
         if f"bad-{kind}-".encode() in value:
             return reasons
@@ -82,14 +82,14 @@ def expected_reasons(value: bytes) -> set[str]:
         return {"not_wire_format"}
     if schema_id_of(value) > 1_000:  # random bytes that begin with a zero
         return {"schema_unknown"}
-    # The transaction's id is empty, and the user's too where several rules are broken.
+    # The transaction's id is empty, and the user's too where several rules are violated.
     several = {"transaction_id_missing", "user_id_missing", "amount_not_positive"}
     return {"transaction_id_missing"} if value[6] else several
 
 
 def test_bronze_keeps_the_fields_as_they_were_sent(settings: Settings) -> None:
-    decoder = Decoder(Registry(settings.schema_registry_url))
-    message = messages_in(settings, TRANSACTIONS_TOPIC)[0]
+    decoder = Decoder(SchemaRegistry(settings.schema_registry_url))
+    message = messages_in(settings, TRANSACTIONS)[0]
     sent = decoder.decode(message.value())
     table = bronze_table("transactions").to_pyarrow_dataset()
     here = (pc.field("kafka_partition") == message.partition()) & (pc.field("kafka_offset") == message.offset())
@@ -121,19 +121,19 @@ def test_the_lag_is_visible_in_kafka_and_the_metrics_agree(settings: Settings) -
         "the group's offsets at the end of the topics",
     )
     group.close()
-    counts = accounts(settings, TRANSACTIONS_TOPIC)
-    assert metric("bronze_rows_total", topic=TRANSACTIONS_TOPIC) == counts["bronze_rows"]
-    assert metric("bronze_rules_broken_total", topic=TRANSACTIONS_TOPIC, rule="undecodable") > 100
-    assert time.time() - metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS_TOPIC) < 600
+    counts = accounts(settings, TRANSACTIONS)
+    assert metric("bronze_rows_total", topic=TRANSACTIONS) == counts["bronze_rows"]
+    assert metric("bronze_rule_violations_total", topic=TRANSACTIONS, rule="undecodable") > 100
+    assert time.time() - metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS) < 600
 
 
 def test_a_new_column_appears_without_a_stop(settings: Settings) -> None:
-    registry = Registry(settings.schema_registry_url)
+    registry = SchemaRegistry(settings.schema_registry_url)
     schema = json.loads((settings.schema_dir / "transaction.avsc").read_text())
     schema["fields"].append({"name": "channel", "type": ["null", "string"], "default": None})
     text = json.dumps(schema)
-    old = load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)
-    new = Encoder(load_schema_text(text), registry.register(TRANSACTIONS_TOPIC, text))
+    old = load_encoder(registry, settings.schema_dir, TRANSACTIONS)
+    new = Encoder(parse_schema(text), registry.register(TRANSACTIONS, text))
     stream = Stream(9, 50, 20_300)
     block = stream.block(20_300)
     records = list(Records(stream).transactions(block.payments, block.positions))[:40]
@@ -141,9 +141,9 @@ def test_a_new_column_appears_without_a_stop(settings: Settings) -> None:
     delivery = Delivery(settings)
     for index, record in enumerate(records):
         value = new.encode(record | {"channel": "app"}) if index % 2 else old.encode(record)
-        delivery.send_batch(TRANSACTIONS_TOPIC, [{"key": b"k", "value": value}])
+        delivery.send_batch(TRANSACTIONS, [{"key": b"k", "value": value}])
     delivery.flush()
-    assert_exactly_once_in_bronze(settings, TRANSACTIONS_TOPIC)
+    assert_exactly_once_in_bronze(settings, TRANSACTIONS)
     ids = [r["transaction_id"] for r in records]
     rows = bronze_table("transactions").to_pyarrow_dataset().to_table(filter=pc.field("transaction_id").isin(ids))
     assert rows["channel"].to_pylist().count("app") == 20

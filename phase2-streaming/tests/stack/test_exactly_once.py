@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from bronze import WORLD, assert_exactly_once_in_bronze, kill_executor, kill_main_process, metric
-from producer.kafka import wait_for_broker
-from producer.settings import LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
-from stack import ProducerProcess, assert_exactly_once, count_in, producing, service, wait_until
+from fraud_common.kafka import wait_for_broker
+from fraud_common.topics import LABELS, TRANSACTIONS
+from ingestion_stack import ProducerProcess, assert_exactly_once, count_in, producing, service, wait_until
+from producer.settings import Settings
 
 pytestmark = pytest.mark.stack
 
@@ -41,7 +42,7 @@ def load(settings: Settings, producer_state: Path) -> Iterator[ProducerProcess]:
 
 
 def batches_done() -> float:
-    return metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS_TOPIC)
+    return metric("bronze_last_commit_timestamp_seconds", topic=TRANSACTIONS)
 
 
 @pytest.mark.parametrize(("victim", "round_number"), ORDER)
@@ -73,7 +74,7 @@ def test_batches_wait_for_the_registry(settings: Settings, load: ProducerProcess
 def test_afterwards_every_message_is_there_once(settings: Settings, load: ProducerProcess) -> None:
     load.process.send_signal(signal.SIGSTOP)  # no more load, so that the counts can be compared
     try:
-        for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC):
+        for topic in (TRANSACTIONS, LABELS):
             wait_until(lambda t=topic: is_at_rest(settings, t), "the last messages of the producer")
             counts = assert_exactly_once_in_bronze(settings, topic)
             print(f"| {topic} | " + " | ".join(f"{name} {count:,}" for name, count in counts.items()) + " |")

@@ -11,11 +11,12 @@ from typing import Any
 import fastavro
 import pytest
 from pyspark.sql import SparkSession
-from spark_jobs.bronze_writer import bronze_rows, checked, dead_letters
+from spark_jobs.bronze_rows import bad, bronze_rows, checked
+from spark_jobs.dead_letters import dead_letters
 from spark_jobs.quality_checks import LABEL_RULES, TRANSACTION_RULES
-from fraud_common.schema_registry import Schemas
+from spark_jobs.schemas import Schemas
 
-SCHEMAS = Path(__file__).parent.parent / "phase1" / "schemas"
+SCHEMAS = Path(__file__).parents[3] / "phase1-ingestion" / "producer" / "schemas"
 TRANSACTION = json.loads((SCHEMAS / "transaction.avsc").read_text())
 LABEL = json.loads((SCHEMAS / "fraud_label.avsc").read_text())
 EVOLVED = TRANSACTION | {"fields": [*TRANSACTION["fields"], {"name": "channel", "type": "string", "default": "none"}]}
@@ -68,13 +69,13 @@ def reasons(spark: SparkSession, value: bytes | None, schemas: Schemas = TWO_VER
     return row["reasons"]
 
 
-def test_a_good_row_breaks_nothing(spark: SparkSession) -> None:
+def test_a_good_row_violates_no_rule(spark: SparkSession) -> None:
     assert reasons(spark, avro(GOOD)) == []
     assert reasons(spark, avro(GOOD_LABEL, LABEL, 2), LABELS, LABEL_RULES) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "broken"),
+    ("change", "violated"),
     [
         ({"amount": Decimal("0")}, ["amount_not_positive"]),
         ({"amount": Decimal("-3.10")}, ["amount_not_positive"]),
@@ -92,19 +93,19 @@ def test_a_good_row_breaks_nothing(spark: SparkSession) -> None:
         ),
     ],
 )
-def test_each_rule_and_combinations(spark: SparkSession, change: dict[str, Any], broken: list[str]) -> None:
-    assert reasons(spark, avro(GOOD | change)) == broken
+def test_each_rule_and_combinations(spark: SparkSession, change: dict[str, Any], violated: list[str]) -> None:
+    assert reasons(spark, avro(GOOD | change)) == violated
 
 
 @pytest.mark.parametrize(
-    ("change", "broken"),
+    ("change", "violated"),
     [
         ({"reported_at": NOW - timedelta(seconds=1)}, ["reported_before_event"]),
         ({"user_id": "", "reported_at": NOW - timedelta(1)}, ["user_id_missing", "reported_before_event"]),
     ],
 )
-def test_label_rules(spark: SparkSession, change: dict[str, Any], broken: list[str]) -> None:
-    assert reasons(spark, avro(GOOD_LABEL | change, LABEL, 2), LABELS, LABEL_RULES) == broken
+def test_label_rules(spark: SparkSession, change: dict[str, Any], violated: list[str]) -> None:
+    assert reasons(spark, avro(GOOD_LABEL | change, LABEL, 2), LABELS, LABEL_RULES) == violated
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_label_rules(spark: SparkSession, change: dict[str, Any], broken: list[s
         (struct.pack(">bI", 0, 1) + b"\xff" * 40, "undecodable"),
     ],
 )
-def test_garbage_is_named_and_breaks_nothing_else(spark: SparkSession, value: bytes | None, reason: str) -> None:
+def test_garbage_has_one_reason(spark: SparkSession, value: bytes | None, reason: str) -> None:
     assert reasons(spark, value) == [reason]
 
 
@@ -137,26 +138,26 @@ def test_two_schema_versions_in_one_batch_read_as_the_latest(spark: SparkSession
 def test_late_events_are_marked_and_kept(spark: SparkSession) -> None:
     values = [avro(GOOD), avro(GOOD | {"event_time": NOW - timedelta(hours=3)})]
     rows = checked(kafka(spark, values), TWO_VERSIONS, TRANSACTION_RULES)
-    watermark = (NOW - timedelta(hours=1)).replace(tzinfo=None)
-    assert [row["is_late"] for row in bronze_rows(rows, watermark).collect()] == [False, True]
+    late_before = (NOW - timedelta(hours=1)).replace(tzinfo=None)
+    assert [row["is_late"] for row in bronze_rows(rows, late_before).collect()] == [False, True]
     assert [row["is_late"] for row in bronze_rows(rows, None).collect()] == [False, False]
 
 
 @pytest.mark.parametrize("headers", [None, [], [("other", b"1")], [("dlq.attempts", b"many")]])
 def test_without_a_readable_count_it_is_the_first_attempt(spark: SparkSession, headers: Any) -> None:
     rows = checked(kafka(spark, [b""], headers), TWO_VERSIONS, TRANSACTION_RULES)
-    (letter,) = dead_letters(rows.where("size(reasons) > 0"), "transactions.raw").collect()
+    (letter,) = dead_letters(bad(rows), "transactions.raw").collect()
     assert {h["key"]: bytes(h["value"]) for h in letter["headers"]}["dlq.attempts"] == b"1"
 
 
-def test_a_dead_letter_keeps_the_bytes_and_says_everything(spark: SparkSession) -> None:
+def test_a_dead_letter_keeps_the_bytes_and_has_all_headers(spark: SparkSession) -> None:
     value = avro(GOOD | {"amount": Decimal("-1"), "user_id": ""})
     again = [("dlq.attempts", b"2")]
     rows = checked(kafka(spark, [avro(GOOD), value], again), TWO_VERSIONS, TRANSACTION_RULES)
-    (letter,) = dead_letters(rows.where("size(reasons) > 0"), "transactions.raw").collect()
+    (letter,) = dead_letters(bad(rows), "transactions.raw").collect()
     headers = {h["key"]: bytes(h["value"]).decode() for h in letter["headers"]}
     assert (bytes(letter["key"]), bytes(letter["value"])) == (b"key", value)
     assert headers["dlq.reasons"] == "user_id_missing,amount_not_positive"
-    place = [headers[f"dlq.{name}"] for name in ("stage", "topic", "partition", "offset", "attempts")]
-    assert place == ["bronze", "transactions.raw", "3", "101", "3"]
+    source = [headers[f"dlq.{name}"] for name in ("stage", "topic", "partition", "offset", "attempts")]
+    assert source == ["bronze", "transactions.raw", "3", "101", "3"]
     assert datetime.fromisoformat(headers["dlq.failed_at"]).tzinfo is not None
