@@ -49,27 +49,30 @@ push: ## Share all our images through IMAGE_REGISTRY
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
-.PHONY: test phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
-test: phase1-test phase2-test phase3-test phase4-test phase5-test ## All tests, in Docker, against real services
-phase1-test: ## The tests of phase 1
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
+test: ## [K=name]: all tests, in Docker, against real services that start once
+	@infra/scripts/test.sh
+unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
+	@infra/scripts/unit.sh
+phase1-test: ## [K=name]: the tests of phase 1, or only those whose names match
 	@infra/scripts/test.sh 1
-phase2-test: ## The tests of phase 2
+phase2-test: ## [K=name]: the tests of phase 2
 	@infra/scripts/test.sh 2
-phase3-test: ## The tests of phase 3
+phase3-test: ## [K=name]: the tests of phase 3
 	@infra/scripts/test.sh 3
-phase4-test: ## The tests of phase 4
+phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
-phase5-test: ## The tests of phase 5
+phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
-	@CRASH_ROUNDS=3 infra/scripts/test.sh 2 --capture=no -k "crashes or hundred_thousand"
+	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
 	@infra/scripts/e2e.sh
 bench: ## [PARTS="kafka bronze transforms api stream soak"]: the measurements that the README quotes
 	@infra/scripts/bench.sh
-lock: ## Make the requirements.txt files anew
+lock: ## [UPGRADE=1]: write the requirements.txt files from their .in files; UPGRADE takes the newest versions
 	@infra/scripts/lock.sh
 dashboards: ## Write the Grafana dashboards' JSON from their code
 	@infra/scripts/dashboards.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the buckets, and for each service a user that may touch nothing but its own prefix. Changes nothing that is
-# there already, except that a changed secret or policy takes effect.
+# Creates the buckets, and for each service a user that may touch nothing but its own prefix. Changes nothing that is
+# there already, except that a changed secret or policy takes effect. --empty deletes what is in the lakehouse first: for tests.
 set -euo pipefail
 
 BUCKETS=(lakehouse checkpoints mlflow)
@@ -9,6 +9,9 @@ minio-client alias set platform "$MINIO_URL" "$MINIO_ROOT_USER" "$MINIO_ROOT_PAS
 for bucket in "${BUCKETS[@]}"; do
   minio-client mb --ignore-existing "platform/$bucket"
 done
+if [[ "${1:-}" == --empty ]]; then
+  minio-client rm --recursive --force --quiet platform/lakehouse platform/checkpoints >/dev/null
+fi
 
 # service_user NAME SECRET: the user, and the policy of the same name.
 service_user() {

@@ -17,7 +17,10 @@ minutes_live="${MINUTES_LIVE:-3}"
 value() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p"; }
 row() { printf '| %s | %s |\n' "$1" "$2"; }
 up() { docker compose --progress quiet up --detach --wait --wait-timeout 600 "$@"; }
-in_airflow() { docker compose --progress quiet run --rm --no-TTY --no-deps airflow-scheduler python -m "$@"; }
+in_airflow() {
+  docker compose --progress quiet run --rm --no-TTY --no-deps --volume "$ROOT/phase3-transforms/bench:/opt/bench:ro" \
+    airflow-scheduler python "$@"
+}
 
 # Versions as they are pinned: of an artifact in a pom.xml, of a package in requirements.
 artifact() { sed -n "/<artifactId>$1</{n;s/.*<version>\(.*\)<.*/\1/p;q}" "infra/$2/pom.xml"; }
@@ -28,16 +31,15 @@ measured_on() {
   printf 'Measured %s by `make bench%s` on %s cores (%s), %s, Linux %s, Docker %s; everything on the same machine. Kafka %s, Spark %s with Delta %s, Trino %s, dbt %s, ONNX Runtime %s.\n\n' \
     "$(date -u +%Y-%m-%d)" "${PARTS:+ PARTS=\"$PARTS\"}" "$(getconf _NPROCESSORS_ONLN)" \
     "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)" \
-    "$(uname -r)" "$(docker version --format '{{.Server.Version}}')" "$(artifact kafka_2.13 kafka)" "$(package pyspark phase2-streaming)" \
-    "$(package delta-spark phase2-streaming)" "$(artifact trino-server trino)" "$(package dbt-core phase3-transforms/airflow/dbt-requirements)" \
+    "$(uname -r)" "$(docker version --format '{{.Server.Version}}')" "$(artifact kafka_2.13 kafka)" "$(package pyspark infra/spark)" \
+    "$(package delta-spark infra/spark)" "$(artifact trino-server trino)" "$(package dbt-core phase3-transforms/airflow/dbt-requirements)" \
     "$(package onnxruntime phase4-ml/serving)"
 }
 
 bench_kafka() {
   local results bytes ours perf theirs
   say "producer: $messages messages as fast as it goes, then $seconds s each at 100 and 5,000 a second"
-  mapfile -t results < <(docker compose --progress quiet run --rm --no-deps ingestion-init \
-    ingestion bench --messages "$messages" --seconds "$seconds" --tps 100 --tps 5000)
+  mapfile -t results < <(run_in_stack ingestion-test python3 phase1-ingestion/bench/bench_producer.py --messages "$messages" --seconds "$seconds" --tps 100 --tps 5000)
   [[ ${#results[@]} == 3 ]] || die "the producer's bench failed; its message stands above"
   bytes="$(value record_bytes <<<"${results[0]}")"
   ours="$(value messages_per_second <<<"${results[0]}")"
@@ -58,7 +60,8 @@ bench_kafka() {
 
 # in_driver ARGUMENTS...: spark-submit in a container like that of the streaming job.
 in_driver() {
-  docker compose --progress quiet run --rm --no-TTY --no-deps --name bench-driver --env METRICS_PORT=0 spark-streaming \
+  docker compose --progress quiet run --rm --no-TTY --no-deps --name bench-driver --env METRICS_PORT=0 \
+    --volume "$ROOT/phase2-streaming/bench:/app/bench:ro" --user 0 spark-streaming \
     start-spark submit --driver-memory=768m --conf spark.driver.bindAddress=0.0.0.0 \
     --conf spark.driver.host=bench-driver "$@" 2>reports/bench-spark.log | grep '^{' ||
     die "spark failed: reports/bench-spark.log"
@@ -74,7 +77,7 @@ bench_bronze() {
   docker compose --progress quiet stop producer
   docker compose --progress quiet run --rm minio-init >/dev/null
   say "Bronze: the whole job against the same with a sink that drops all"
-  bronze="$(in_driver --executor-memory=1g --conf spark.cores.max=2 streaming/bench.py)"
+  bronze="$(in_driver --executor-memory=1g --conf spark.cores.max=2 bench/bench_bronze.py)"
 
   say "Bronze: $minutes_live minutes at 100 a second, once it has caught up"
   up --no-deps spark-streaming
@@ -83,7 +86,7 @@ bench_bronze() {
   sleep "$((60 * (minutes_live + 1)))" # what is measured is this time
   docker compose --progress quiet stop producer
   up --no-deps trino
-  in_airflow lakehouse.register --wait 60 >/dev/null
+  in_airflow -m lakehouse.register --wait 60 >/dev/null
   # A batch's rows share their load time, and can be seen from the first commit after it on.
   latency="$(docker compose exec --no-TTY trino trino --output-format CSV_UNQUOTED --execute "
     with newest as (select max(loaded_at) as loaded_at from bronze.transactions),
@@ -111,7 +114,7 @@ bench_transforms() {
   say "Silver and Gold from 1 and from 2 million payments, and 9,000 more; about ten minutes"
   infra/docker/build.sh minio trino airflow-init
   up trino
-  mapfile -t transforms < <(in_airflow lakehouse.bench)
+  mapfile -t transforms < <(in_airflow /opt/bench/bench_transforms.py)
   [[ ${#transforms[@]} == 2 ]] || die "the bench of the transforms failed; its message stands above"
   docker compose --progress quiet stop trino
   for line in "${transforms[@]}"; do
@@ -123,7 +126,7 @@ bench_transforms() {
 # The test image has the load generator and the naive design's packages.
 serving_image() {
   infra/docker/build.sh postgres mlflow redis
-  build_test_image fraud-api phase4-ml/serving/Dockerfile
+  build_test_images fraud-api
   up redis
 }
 
@@ -131,13 +134,13 @@ bench_api() {
   say "the API: 500 requests a second for a minute, at full speed, and the naive design; about four minutes"
   serving_image
   up postgres mlflow
-  run_in_stack fraud-api-test python3 -m serving.bench || die "the bench of the API failed; its message stands above"
+  run_in_stack fraud-api-test python3 phase4-ml/bench/bench_api.py || die "the bench of the API failed; its message stands above"
 }
 
 bench_stream() {
   say "the feature stream: catching up, and 1,000 payments a second; about two minutes"
   serving_image
-  run_in_stack fraud-api-test python3 -m serving.bench_stream || die "the bench of the feature stream failed; its message stands above"
+  run_in_stack fraud-api-test python3 phase4-ml/bench/bench_stream.py || die "the bench of the feature stream failed; its message stands above"
 }
 
 bench_soak() {
@@ -145,13 +148,13 @@ bench_soak() {
   say "soak: the whole stack, then 10 minutes of warm-up and $minutes more at 200 payments a second; about $((minutes + 30)) minutes"
   docker compose --progress quiet down --volumes
   BACKFILL_DAYS=45 PRODUCER_TPS=200 make --no-print-directory up >&2
-  build_test_image fraud-api phase4-ml/serving/Dockerfile
-  run_in_stack fraud-api-test python3 e2e/soak.py --minutes "$minutes" || die "the soak did not hold; what did not stands above"
+  build_test_images fraud-api
+  run_in_stack fraud-api-test python3 infra/e2e/soak.py --minutes "$minutes" || die "the soak did not hold; what did not stands above"
 }
 
 own_stack fraud-platform-bench
-mkdir -p reports
 infra/docker/build.sh kafka schema-registry ingestion-init
+build_test_images ingestion
 up kafka schema-registry
 docker compose --progress quiet run --rm ingestion-init >/dev/null
 {

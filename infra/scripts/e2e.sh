@@ -4,12 +4,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-# A small world, with enough settled payments for a model, and that takes four hours to catch up with the real clock; bad messages
-# of every kind among the good ones.
-export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
-# A tenth of the default world's frauds teach a model less.
-export TRAINING_MINIMUM_AUC=0.8
-
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.
 timed() {
@@ -21,19 +15,20 @@ timed() {
 }
 
 own_stack fraud-platform-e2e
+# A small world with enough matured payments for a model, whose clock takes four hours to reach the present; bad messages
+# of every kind among the good ones.
+export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
+# A tenth of the default world's frauds teach a model less.
+export TRAINING_MINIMUM_AUC=0.8
 timed "make up" make --no-print-directory up
 timed "make replay, the example file" make --no-print-directory replay \
   FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml
 timed "make dlq-show" make --no-print-directory dlq-show LAST=3
 timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
-build_test_image ingestion phase1-ingestion/producer/Dockerfile
-build_test_image spark infra/spark/Dockerfile
-build_test_image airflow phase3-transforms/airflow/Dockerfile
-build_test_image fraud-api phase4-ml/serving/Dockerfile
-mkdir -p reports
+build_test_images ingestion spark airflow fraud-api kafka-exporter
 # checks IMAGE PHASE: the checks and drills of a phase, in the image that has what they need.
-checks() { run_in_stack "$1" python3 -m pytest "e2e/test_phase$2.py" -vv --durations=0 --capture=no | tee "reports/e2e-phase$2.log"; }
+checks() { run_in_stack "$1" python3 -m pytest "infra/e2e/test_phase$2.py" -vv --durations=0 --capture=no | tee "reports/e2e-phase$2.log"; }
 timed "checks of phase 1" checks ingestion-test 1
 timed "checks and drills of phases 1 and 2" checks spark-test 2
 docker compose --progress quiet start producer
@@ -68,11 +63,10 @@ EOF
 }
 timed "every page answers" pages_answer
 docker compose --progress quiet start producer
-build_test_image kafka-exporter phase5-analytics/kafka_exporter/Dockerfile
 # Drift has something to say once 500 live payments were looked at.
 panels_filled() {
   local end=$((SECONDS + 600))
-  until run_in_stack kafka-exporter-test python3 -m source.live grafana/dashboards http://prometheus:9090 >reports/e2e-panels.log; do
+  until run_in_stack kafka-exporter-test python3 -m source.live phase5-analytics/grafana/dashboards http://prometheus:9090 >reports/e2e-panels.log; do
     ((SECONDS < end)) || die "panels without data:
 $(<reports/e2e-panels.log)"
     sleep 10

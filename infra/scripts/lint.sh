@@ -9,7 +9,9 @@ say "building image lint"
 docker build --quiet --file infra/lint/Dockerfile --tag "$(image lint)" \
   --build-arg "PYTHON_BUILD=$(image python-build)" . >/dev/null
 
-in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp ${lint_env:+--env "$lint_env"} --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
+# Modules are found from the folders that they share.
+MYPYPATH=common:phase1-ingestion:phase2-streaming:phase3-transforms/airflow:phase4-ml:phase5-analytics:phase5-analytics/grafana
+in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --env "MYPYPATH=$MYPYPATH" --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
 
 mapfile -t shell_files < <(git grep -lE '^#!.*(bash|sh)$' -- ':!*.md')
 mapfile -t dockerfiles < <(git ls-files '*Dockerfile')
@@ -28,12 +30,10 @@ check() {
 }
 check "ruff check" ruff check --no-cache .
 check "ruff format" ruff format --no-cache --check .
-types() { check "mypy $*" mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python "$@"; }
-types phase1-ingestion/producer phase2-streaming/spark_jobs phase3-transforms/airflow/lakehouse
-# Their modules are found from the folder that they share.
-lint_env=MYPYPATH=phase4-ml types --explicit-package-bases phase4-ml/features.py phase4-ml/serving phase4-ml/training
-lint_env=MYPYPATH=phase5-analytics:phase5-analytics/grafana types --explicit-package-bases phase5-analytics/kafka_exporter \
-  phase5-analytics/monitoring phase5-analytics/grafana/source
+types() { check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python --explicit-package-bases "$@"; }
+types common/fraud_common phase1-ingestion/producer phase2-streaming/spark_jobs phase3-transforms/airflow/lakehouse \
+  phase4-ml/{features.py,feature_store,feature_stream,scorer,audit,model_quality,serving,training} \
+  phase5-analytics/{kafka_exporter,monitoring,grafana/source}
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
 # Macros are linted where the models use them.

@@ -1,54 +1,136 @@
 #!/usr/bin/env bash
-# test.sh PHASE: the tests of one phase, in a container on the network of a stack of their own, with real services.
+# test.sh [PHASE...]: the tests of these phases (default: all), each service started once, on a stack of their own.
+# Unit tests run first, in the same images without services. K=name runs only the tests whose names match it, and
+# starts services only if one of them needs them. Other arguments of pytest: PYTEST="--capture=no".
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-phase="$1"
-shift
-case "$phase" in
-1)
-  services=(kafka schema-registry)
-  tested=ingestion dockerfile=phase1-ingestion/producer/Dockerfile
-  ;;
-2)
-  services=(kafka schema-registry minio spark-master spark-worker spark-streaming)
-  tested=spark dockerfile=infra/spark/Dockerfile
-  ;;
-3)
-  # The tests write Bronze themselves, and run dbt as the pipeline does.
-  services=(minio trino)
-  tested=airflow dockerfile=phase3-transforms/airflow/Dockerfile
-  ;;
-4)
-  # The tests write Gold themselves, and start the scorer that they kill.
-  services=(kafka schema-registry minio trino postgres mlflow redis fraud-api)
-  tested=fraud-api dockerfile=phase4-ml/serving/Dockerfile
-  ;;
-5)
-  services=(kafka airflow-metrics kafka-exporter alertmanager prometheus)
-  tested=kafka-exporter dockerfile=phase5-analytics/kafka_exporter/Dockerfile
-  ;;
-*) die "phase $phase has no tests" ;;
-esac
+[[ $# -gt 0 ]] && phases=("$@") || phases=(1 2 3 4 5)
+for phase in "${phases[@]}"; do
+  [[ "$phase" == [1-5] ]] || die "$phase is not a phase; there are 1 to 5: infra/scripts/test.sh 1 2"
+done
+read -ra options <<<"${PYTEST:-}"
+[[ -z "${K:-}" ]] || options+=(-k "$K")
+
+# suites PHASE KIND: a line for each of its suites: the image, then what pytest is given. Training has packages of its own.
+suites() {
+  case "$1 $2" in
+  "1 unit") echo ingestion common/tests infra/tests phase1-ingestion/tests/unit ;;
+  "1 stack") echo ingestion phase1-ingestion/tests/stack ;;
+  "2 "*) echo spark "phase2-streaming/tests/$2" ;;
+  "3 "*) echo airflow "phase3-transforms/tests/$2" ;;
+  "4 unit")
+    echo training phase4-ml/tests/unit/training
+    echo fraud-api phase4-ml/tests/unit --ignore phase4-ml/tests/unit/training
+    ;;
+  "4 stack")
+    echo training phase4-ml/tests/stack/test_training.py
+    echo fraud-api phase4-ml/tests/stack --ignore phase4-ml/tests/stack/test_training.py
+    ;;
+  "5 "*) echo kafka-exporter "phase5-analytics/tests/$2" ;;
+  esac
+}
+
+# services_of PHASE: what its stack tests need. Those of phase 3 write Bronze themselves, those of phase 4 write Gold and
+# start the scorer that they kill.
+services_of() {
+  case "$1" in
+  1) echo kafka schema-registry ;;
+  2) echo kafka schema-registry minio spark-master spark-worker spark-streaming ;;
+  3) echo minio trino ;;
+  4) echo kafka schema-registry minio trino postgres mlflow redis fraud-api ;;
+  5) echo kafka airflow-metrics kafka-exporter alertmanager prometheus ;;
+  esac
+}
+
+for_each_suite() {
+  local action="$1" kind="$2" phase line
+  local -a suite
+  for phase in "${@:3}"; do
+    while read -ra suite; do "$action" "$phase" "${suite[@]}"; done < <(suites "$phase" "$kind")
+  done
+}
+
+matched=0
+# pytest's exit code 5: no test matches K; some other suite may have one.
+passed_or_empty() {
+  local status=0
+  "$@" </dev/null || status=$?
+  ((status == 5)) && [[ -n "${K:-}" ]] && return 0
+  ((status == 0)) && matched=1
+  return "$status"
+}
+
+run_unit() {
+  say "unit tests of phase $1 in image $2-test"
+  passed_or_empty run_on_checkout "$2-test" python3 -m pytest "${@:3}" "${options[@]}" || die "unit tests of phase $1 failed"
+}
+
+run_stack() {
+  say "tests of phase $1 in image $2-test"
+  passed_or_empty run_in_stack "$2-test" python3 -m pytest --durations=8 --durations-min=5 "${@:3}" "${options[@]}" ||
+    die "tests of phase $1 failed"
+}
+
+wanted=()
+# Which phases have a stack test that K matches.
+find_wanted() {
+  [[ " ${wanted[*]} " == *" $1 "* ]] && return
+  if [[ -z "${K:-}" ]] || run_on_checkout "$2-test" python3 -m pytest --collect-only -qq "${@:3}" "${options[@]}" >/dev/null 2>&1; then
+    wanted+=("$1")
+  fi
+}
+
+up() {
+  say "starting $*"
+  docker compose --progress quiet up --detach --wait --wait-timeout 300 "$@"
+}
+
+# start PHASE: its services, on empty topics and an empty lakehouse where it needs those.
+start() {
+  local -a services
+  read -ra services <<<"$(services_of "$1")"
+  case "$1" in
+  1) up "${services[@]}" ;;
+  2)
+    up kafka schema-registry minio
+    docker compose exec --no-TTY kafka kafka-topics --bootstrap-server localhost:29092 --delete --if-exists --topic 'transactions.*'
+    docker compose run --rm ingestion-init
+    up "${services[@]}"
+    ;;
+  3)
+    docker compose --progress quiet stop spark-streaming spark-worker spark-master
+    up minio
+    docker compose run --rm --no-deps minio-init init_buckets.sh --empty
+    up "${services[@]}"
+    ;;
+  4)
+    up kafka schema-registry
+    docker compose run --rm ingestion-init
+    up "${services[@]}"
+    ;;
+  5) up "${services[@]}" ;;
+  esac
+}
 
 own_stack fraud-platform-test
-infra/docker/build.sh "${services[@]}" ingestion-init
-build_test_image "$tested" "$dockerfile"
-say "starting ${services[*]} for the tests"
-docker compose up --detach --wait --wait-timeout 300 "${services[@]}"
-[[ "$phase" == [35] ]] || docker compose run --rm ingestion-init
-say "tests of phase $phase"
-# tests IMAGE ARGUMENTS...: pytest in that image.
-tests() {
-  run_in_stack "$1-test" python3 -m pytest --durations=8 --durations-min=5 "${@:2}" || {
-    docker compose logs --tail 15
-    die "tests of phase $phase failed; the services' last lines stand above"
-  }
-}
-if [[ "$phase" == 4 ]]; then
-  build_test_image training phase4-ml/training/Dockerfile
-  tests training tests/test_training.py "$@"
-  tests "$tested" tests --ignore tests/test_training.py "$@"
-else
-  tests "$tested" tests "$@"
+images=()
+collect_image() { [[ " ${images[*]} " == *" $2 "* ]] || images+=("$2"); }
+for_each_suite collect_image unit "${phases[@]}"
+infra/docker/build.sh
+build_test_images "${images[@]}"
+for_each_suite run_unit unit "${phases[@]}"
+for_each_suite find_wanted stack "${phases[@]}"
+if ((${#wanted[@]})); then
+  services=(ingestion-init)
+  for phase in "${wanted[@]}"; do
+    read -ra more <<<"$(services_of "$phase")"
+    services+=("${more[@]}")
+  done
+  infra/docker/build.sh "${services[@]}"
+  for phase in "${wanted[@]}"; do
+    start "$phase"
+    for_each_suite run_stack stack "$phase"
+  done
 fi
+((matched)) || die "no test of phase ${phases[*]} matches K=$K"
