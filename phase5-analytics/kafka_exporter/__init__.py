@@ -1,4 +1,4 @@
 """kafka-exporter: what the broker knows of topics and consumer groups, for Prometheus.
 
-python -m exporter
+python3 -m kafka_exporter
 """

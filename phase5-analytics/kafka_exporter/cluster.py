@@ -1,4 +1,4 @@
-"""One look at the cluster: brokers, partitions with their offsets, groups with what they have committed."""
+"""One look at the cluster: brokers, partitions with their offsets, groups with the offsets that they committed."""
 
 import time
 from concurrent.futures import Future
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-Place = tuple[str, int]  # topic, partition
+# Topic and partition number.
+TopicAndNumber = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Partition:
-    """What the broker says of a partition; `oldest` and `newest` are None while it has no leader to ask."""
+    """What the broker reports about a partition; `oldest` and `newest` are None while it has no leader."""
 
     leader: int
     replicas: list[int]
@@ -23,23 +24,23 @@ class Partition:
 
 @dataclass(frozen=True)
 class Group:
-    """A consumer group: how many members it has now, and what it has committed."""
+    """A consumer group: how many members it has now, and the offsets that it has committed."""
 
     members: int
-    committed: dict[Place, int] = field(default_factory=dict)
+    committed: dict[TopicAndNumber, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """All of it, at one moment."""
+    """The whole cluster at one moment."""
 
     brokers: dict[int, str]
-    partitions: dict[Place, Partition]
+    partitions: dict[TopicAndNumber, Partition]
     groups: dict[str, Group]
 
 
 def look(admin: AdminClient, seconds: float) -> Cluster:
-    """Ask the cluster; all questions together take at most so long.
+    """Ask the cluster; all requests together take at most `seconds`.
 
     Raises:
         KafkaException: the broker does not answer, or refuses.
@@ -52,37 +53,37 @@ def look(admin: AdminClient, seconds: float) -> Cluster:
         for topic, description in metadata.topics.items()
         for number, partition in description.partitions.items()
     }
-    led = [place for place, partition in found.items() if partition.leader >= 0]
-    # Asked at once, answered in any order.
-    oldest = _ask_offsets(admin, led, OffsetSpec.earliest(), deadline)
-    newest = _ask_offsets(admin, led, OffsetSpec.latest(), deadline)
+    with_leader = [each for each, partition in found.items() if partition.leader >= 0]
+    # Both requests are sent before either answer is awaited.
+    oldest = _ask_offsets(admin, with_leader, OffsetSpec.earliest(), deadline)
+    newest = _ask_offsets(admin, with_leader, OffsetSpec.latest(), deadline)
     groups = _groups(admin, deadline)
     return Cluster(
         brokers={broker.id: f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()},
         partitions={
-            place: Partition(
-                partition.leader,
-                list(partition.replicas),
-                list(partition.isrs),
-                _offset(oldest, place, deadline),
-                _offset(newest, place, deadline),
+            each: Partition(
+                leader=partition.leader,
+                replicas=list(partition.replicas),
+                in_sync=list(partition.isrs),
+                oldest=_offset(oldest, each, deadline),
+                newest=_offset(newest, each, deadline),
             )
-            for place, partition in found.items()
+            for each, partition in found.items()
         },
         groups=groups,
     )
 
 
 def _ask_offsets(
-    admin: AdminClient, places: list[Place], spec: OffsetSpec, deadline: float
+    admin: AdminClient, partitions: list[TopicAndNumber], spec: OffsetSpec, deadline: float
 ) -> dict[TopicPartition, Future]:
-    if not places:
+    if not partitions:
         return {}
-    return admin.list_offsets({TopicPartition(*place): spec for place in places}, request_timeout=_left(deadline))
+    return admin.list_offsets({TopicPartition(*each): spec for each in partitions}, request_timeout=_left(deadline))
 
 
-def _offset(asked: dict[TopicPartition, Future], place: Place, deadline: float) -> int | None:
-    future = asked.get(TopicPartition(*place))
+def _offset(asked: dict[TopicPartition, Future], partition: TopicAndNumber, deadline: float) -> int | None:
+    future = asked.get(TopicPartition(*partition))
     return None if future is None else future.result(timeout=_left(deadline)).offset
 
 
@@ -92,7 +93,7 @@ def _groups(admin: AdminClient, deadline: float) -> dict[str, Group]:
     if not names:
         return {}
     described = admin.describe_consumer_groups(names, request_timeout=_left(deadline))
-    # The broker takes one group a request.
+    # The broker takes one group per request.
     committed = {
         name: admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)], request_timeout=_left(deadline))[
             name

@@ -1,4 +1,4 @@
-"""What a scrape sets off: one look at the cluster, shared by all scrapes of the same moment."""
+"""Answers scrapes with one look at the cluster, shared by all scrapes of the same moment."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ log = logging.getLogger("exporter")
 
 
 class KafkaCollector(Collector):
-    """Answers scrapes. While the broker is away `kafka_exporter_broker_answers` is 0, and nothing old is shown."""
+    """While the broker is down, `kafka_exporter_broker_answers` is 0 and no old values are shown."""
 
     def __init__(self, look: Callable[[], Cluster], cache_seconds: float) -> None:
         self._look = look
@@ -27,11 +27,11 @@ class KafkaCollector(Collector):
         self._answers = True
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: so that registering asks no broker."""
+        """Nothing, so that registering needs no broker."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics of now, or of a moment ago."""
+        """The current metrics, or those of at most `cache_seconds` ago."""
         with self._lock:
             if time.monotonic() >= self._until:
                 self._answer = self._ask()
@@ -42,13 +42,13 @@ class KafkaCollector(Collector):
         started = time.monotonic()
         try:
             answer = list(families(self._look()))
-            self._say(True, "the broker answers")
+            self._log_change(True, "the broker answers")
         except KafkaException as error:
             answer = []
-            self._say(False, f"the broker does not answer: {error.args[0].str()}; is kafka up?")
+            self._log_change(False, f"the broker does not answer: {error.args[0].str()}; is kafka up?")
         except TimeoutError:
             answer = []
-            self._say(False, "the broker answers too slowly; look at its load, or raise KAFKA_TIMEOUT_SECONDS")
+            self._log_change(False, "the broker answers too slowly; look at its load, or raise KAFKA_TIMEOUT_SECONDS")
         return [
             *answer,
             GaugeMetricFamily(
@@ -63,8 +63,8 @@ class KafkaCollector(Collector):
             ),
         ]
 
-    def _say(self, answers: bool, text: str) -> None:
-        # Once, not at every scrape of an outage.
+    def _log_change(self, answers: bool, text: str) -> None:
+        # Once per outage, not once per scrape.
         if answers != self._answers:
             log.log(logging.INFO if answers else logging.WARNING, text)
         self._answers = answers

@@ -1,4 +1,4 @@
-"""A look at the cluster as Prometheus metrics, under the names of danielqsj's kafka_exporter, which dashboards know."""
+"""One look at the cluster as Prometheus metrics, named as in danielqsj's kafka_exporter, which dashboards expect."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def families(cluster: Cluster) -> Iterator[Metric]:
 
 
 def lag(partition: Partition, committed: int) -> int:
-    """How many messages a group has still to read; what retention has deleted can't be read any more."""
+    """How many messages a group has still to read; deleted messages do not count."""
     assert partition.newest is not None and partition.oldest is not None
     return max(0, partition.newest - max(committed, partition.oldest))
 
@@ -77,7 +77,7 @@ def _groups(cluster: Cluster) -> Iterator[Metric]:
         lags: Counter[str] = Counter()
         for (topic, number), committed in sorted(group.committed.items()):
             partition = cluster.partitions.get((topic, number))
-            if partition is None or partition.newest is None:  # the topic is gone, or nobody leads it now
+            if partition is None or partition.newest is None:  # the topic was deleted, or the partition has no leader
                 continue
             waiting = lag(partition, committed)
             offset.add_metric([name, topic, str(number)], committed)

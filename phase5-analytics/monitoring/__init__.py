@@ -1,4 +1,4 @@
-"""Drift: how far live payments and their scores have moved from those that the model was made with.
+"""Drift: how far live payments and their scores have moved from those that the model was trained with.
 
-python -m drift
+python3 -m monitoring
 """

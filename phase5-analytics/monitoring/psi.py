@@ -1,6 +1,6 @@
 """The population stability index: one number for how far a distribution has moved from another. Pure functions.
 
-Below 0.1 little has moved, above 0.25 much has: a rule of thumb of credit scoring.
+By a rule of thumb of credit scoring, below 0.1 the distribution is stable, and above 0.25 it has changed.
 """
 
 import math
@@ -12,7 +12,7 @@ SMALLEST_SHARE = 1e-4
 
 
 def shares(values: Iterable[float], edges: Sequence[float]) -> list[float]:
-    """The share of the values in each bin; the first bin is all up to the first edge, the last all above the last."""
+    """The share of the values in each bin; a bin includes its upper edge, the last bin is above the last edge."""
     counts = [0] * (len(edges) + 1)
     for value in values:
         counts[bisect_left(edges, value)] += 1
@@ -21,6 +21,6 @@ def shares(values: Iterable[float], edges: Sequence[float]) -> list[float]:
 
 
 def index(expected: Sequence[float], found: Sequence[float]) -> float:
-    """How far the found shares have moved from the expected ones; 0 is not at all."""
+    """The index of found against expected shares, bin by bin; 0 means that they are equal."""
     pairs = [(max(e, SMALLEST_SHARE), max(f, SMALLEST_SHARE)) for e, f in zip(expected, found, strict=True)]
     return sum((f - e) * math.log(f / e) for e, f in pairs)

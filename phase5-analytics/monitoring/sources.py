@@ -1,14 +1,13 @@
-"""Where the two sides come from: the reference from MLflow, beside the model; live payments from Postgres."""
+"""The two sides of the comparison: the reference in the model's MLflow run, and live payments in Postgres."""
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import psycopg2
-
-MODEL_NAME = "fraud-model"
-MODEL_ALIAS = "production"
+from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
+from fraud_common.postgres import connect
+from fraud_common.settings import PostgresSettings
 
 NEWEST = """
 select prediction_id::text, model_version, fraud_probability, features
@@ -18,13 +17,13 @@ limit %s
 """
 
 
-class Unavailable(Exception):  # noqa: N818 - it is asked again
-    """Who does not answer, and the next step."""
+class Unavailable(Exception):  # noqa: N818 - not an error: the caller tries again
+    """Which service does not answer, and the next step."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What payments looked like when a model was made; `score` and each feature have `edges` and `shares`."""
+    """The holdout of a model: for `score` and each feature, the `edges` of the bins and the `shares` in them."""
 
     version: str
     score: dict[str, list[float]]
@@ -33,7 +32,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Scored:
-    """A live payment."""
+    """A live payment with its score."""
 
     prediction_id: str
     model_version: str
@@ -42,10 +41,10 @@ class Scored:
 
 
 def production_reference(address: str, known: Reference | None) -> Reference | None:
-    """The reference of the model in Production; None while there is no such model, or it was made without one.
+    """The reference of the model in Production; None while there is no such model, or its run has no reference.
 
     Args:
-        known: what an earlier call gave; taken again while the version is the same.
+        known: the result of an earlier call, returned again while the version is the same.
 
     Raises:
         Unavailable: MLflow does not answer.
@@ -53,9 +52,9 @@ def production_reference(address: str, known: Reference | None) -> Reference | N
     try:
         with httpx2.Client(base_url=address, timeout=10) as client:
             named = client.get(
-                "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": MODEL_ALIAS}
+                "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": PRODUCTION_ALIAS}
             )
-            # Neither a model nor an alias yet.
+            # There is no such model or alias yet.
             if named.status_code in (400, 404):
                 return None
             model = named.raise_for_status().json()["model_version"]
@@ -71,16 +70,16 @@ def production_reference(address: str, known: Reference | None) -> Reference | N
         raise Unavailable(f"MLFLOW_TRACKING_URI={address}: {error}; is mlflow up?") from None
 
 
-def newest_predictions(login: dict[str, Any], rows: int) -> list[Scored]:
-    """The newest payments that were scored.
+def newest_predictions(settings: PostgresSettings, rows: int) -> list[Scored]:
+    """The newest scored payments, at most `rows`.
 
     Raises:
         Unavailable: Postgres does not answer, or has no predictions yet.
     """
     try:
-        connection = psycopg2.connect(**login, connect_timeout=5)
+        connection = connect(settings, "drift")
     except psycopg2.OperationalError as error:
-        raise Unavailable(f"POSTGRES_HOST={login['host']}: {str(error).strip()}; is postgres up?") from None
+        raise Unavailable(f"POSTGRES_HOST={settings.postgres_host}: {str(error).strip()}; is postgres up?") from None
     try:
         with connection.cursor() as cursor:
             cursor.execute(NEWEST, (rows,))

@@ -8,32 +8,32 @@ from monitoring.sources import Reference, Scored
 
 
 class Window:
-    """Samples, the oldest of which leave. A payment that is in two samples counts once."""
+    """The samples of the last seconds. A payment that is in two samples counts once."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._rows: OrderedDict[str, tuple[float, Scored]] = OrderedDict()
 
     def add(self, sample: Iterable[Scored], now: float) -> None:
-        """Take a sample, and let go what is too old."""
+        """Add a sample taken at `now` (seconds of a monotonic clock) and drop rows that are too old."""
         for row in sample:
             self._rows.setdefault(row.prediction_id, (now, row))
         while self._rows and next(iter(self._rows.values()))[0] < now - self._seconds:
             self._rows.popitem(last=False)
 
     def of(self, version: str) -> list[Scored]:
-        """Those that this version of the model has scored."""
+        """The payments that this version of the model scored."""
         return [row for _, row in self._rows.values() if row.model_version == version]
 
 
 def score_drift(rows: list[Scored], reference: Reference) -> float:
-    """How far scores have moved."""
+    """The index of the scores."""
     found = shares((row.score for row in rows), reference.score["edges"])
     return index(reference.score["shares"], found)
 
 
 def feature_drift(rows: list[Scored], reference: Reference) -> dict[str, float]:
-    """How far each feature has moved."""
+    """The index of each feature that the rows have."""
     return {
         name: index(
             expected["shares"], shares((row.features[name] for row in rows if name in row.features), expected["edges"])

@@ -1,4 +1,4 @@
-"""Writes the dashboards' JSON files: python3 -m source FOLDER. A test proves that Git holds what this writes."""
+"""Writes the dashboards' JSON files: python3 -m source FOLDER. A test compares them with the files in Git."""
 
 import sys
 from pathlib import Path
@@ -18,14 +18,14 @@ def files() -> dict[str, str]:
 
 
 def numbered(board: Dashboard) -> Dashboard:
-    """With an id for each panel, so that a link to one of them stays what it is."""
+    """The dashboard with an id for each panel, so that links to a panel stay valid."""
     for position, panel in enumerate(board.panels or [], start=1):
         panel.id_val = position
     return board
 
 
 def main() -> None:
-    """Write them into the folder."""
+    """Write the files into the folder."""
     folder = Path(sys.argv[1])
     for name, content in files().items():
         (folder / name).write_text(content)

@@ -1,6 +1,6 @@
-"""Asks a running Prometheus every query of the dashboards, and lists those that have no data.
+"""Runs every query of the dashboards on a running Prometheus and lists those without data.
 
-python3 -m source.live FOLDER ADDRESS: exit 1 where a panel would be empty.
+python3 -m source.live FOLDER ADDRESS: exit code 1 if a panel would be empty.
 """
 
 import json
@@ -13,12 +13,12 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-# What a person would have chosen at the top of the page.
+# The value that a person would choose at the top of the page.
 VARIABLES = {"$group": "bronze-writer"}
 
 
 def queries(folder: Path) -> Iterator[tuple[str, str]]:
-    """Where each query stands, and the query, with the variables filled in."""
+    """The dashboard, panel and letter of each query, and the query with its variables filled in."""
     for file in sorted(folder.glob("*.json")):
         board = json.loads(file.read_text())
         for panel in board["panels"]:
@@ -37,16 +37,16 @@ def has_data(prometheus: str, expr: str) -> bool:
 
 
 def main() -> None:
-    """Ask all, list the empty ones."""
+    """Run all queries and list the empty ones."""
     folder, prometheus = Path(sys.argv[1]), sys.argv[2]
-    asked = list(queries(folder))
+    all_queries = list(queries(folder))
     try:
-        empty = [(where, expr) for where, expr in asked if not has_data(prometheus, expr)]
+        empty = [(where, expr) for where, expr in all_queries if not has_data(prometheus, expr)]
     except URLError as error:
         sys.exit(f"error: {prometheus}: {error}; is prometheus up?")
     for where, expr in empty:
         print(f"no data: {where}: {expr}")
-    print(f"{len(asked)} queries, {len(empty)} without data")
+    print(f"{len(all_queries)} queries, {len(empty)} without data")
     sys.exit(1 if empty else 0)
 
 

@@ -1,4 +1,4 @@
-"""ML Monitoring: how much is scored, how fast, with which model and features, and what share is taken for fraud."""
+"""ML Monitoring: volume, latency, model, features, errors and drift of scoring, and the quality as labels arrive."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
@@ -7,11 +7,11 @@ from source.panels import dashboard, lines, number, or_none
 ERRORS = "api:fraud_request_errors:ratio_rate5m"
 DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
 HITS = "api:fraud_redis_cache_hits:ratio_rate5m"
-HIGH, SETTLED = 'risk_tier="high"', 'settled="true"'
+HIGH, MATURED = 'risk_tier="high"', 'settled="true"'
 
 
 def precision(selected: str) -> str:
-    """Known frauds among the payments in tier high."""
+    """The share of the payments in tier high that are known frauds."""
     return f"sum(fraud_quality_known_frauds{{{selected}}}) / (sum(fraud_quality_payments{{{selected}}}) > 0)"
 
 
@@ -22,7 +22,7 @@ def recall(selected: str = "") -> str:
 
 
 def quantiles(histogram: str, window: str = "1m") -> dict[str, str]:
-    """p50, p95 and p99 of a histogram, over a window, or without one since the start of the program."""
+    """PromQL for p50, p95 and p99 of a histogram over a window; an empty window means since the process started."""
     buckets = f"rate({histogram}_bucket[{window}])" if window else f"{histogram}_bucket"
     return {
         f"p{quantile:g}": f"histogram_quantile({quantile / 100}, sum by (le) ({buckets}))" for quantile in (50, 95, 99)
@@ -34,7 +34,7 @@ def build() -> Dashboard:
     board = dashboard(
         "ML Monitoring",
         "ml-monitoring",
-        "The model at work: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
+        "The live model: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
     )
     for section in (_now, _scores, _quality, _speed, _features, _drift, _after):
         section(board)
@@ -46,7 +46,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Predictions",
-            "Payments that are scored, over a minute.",
+            "Payments scored per second, over a minute.",
             "sum(rate(fraud_predictions_total[1m]))",
             "reqps",
             [("red", None), ("green", 0.001)],
@@ -67,7 +67,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Fraud rate",
-            "Share of the payments in tier high, over 10 minutes.",
+            "Share of payments in tier high, over 10 minutes.",
             "api:fraud_high_risk:ratio_rate10m",
             "percentunit",
             [("green", None), ("orange", 0.02), ("red", 0.05)],
@@ -78,7 +78,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Cache hits",
-            "Share of the payments whose user has features in Redis.",
+            "Share of payments whose user has features in Redis.",
             HITS,
             "percentunit",
             [("red", None), ("orange", 0.8), ("green", 0.95)],
@@ -89,7 +89,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Errors",
-            "Share of the requests for a score that fail. Above 1 % is an alert.",
+            "Share of requests for a score that fail. More than 1 % raises an alert.",
             ERRORS,
             "percentunit",
             [("green", None), ("red", 0.01)],
@@ -100,7 +100,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Model version",
-            "The version that scores; make ml-models lists all.",
+            "The version that scores payments; make ml-models lists all versions.",
             "max(fraud_model_version)",
             "none",
             [("red", None), ("green", 1)],
@@ -111,7 +111,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Age of the model",
-            "Since it was trained. Training is due every week.",
+            "Time since it was trained. Training is due every week.",
             "time() - max(fraud_model_trained_timestamp_seconds > 0) or vector(0)",
             "dtdurations",
             [("green", None), ("orange", 8 * 86_400.0), ("red", 15 * 86_400.0)],
@@ -121,7 +121,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Redis breaker",
-            "Open: the API does without Redis and scores with default features.",
+            "Open: the API scores without Redis, with default features.",
             "max(fraud_redis_breaker_open)",
             "none",
             [("green", None), ("red", 1)],
@@ -136,7 +136,7 @@ def _scores(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Predictions by risk tier",
-            "How many payments fall into each tier.",
+            "Payments scored per second, by tier.",
             {"{{risk_tier}}": "sum by (risk_tier) (rate(fraud_predictions_total[1m]))"},
             "reqps",
             stacked=True,
@@ -145,7 +145,7 @@ def _scores(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Fraud rate and its baseline",
-            "Share of the payments in tier high over 10 minutes. Above twice the average of 7 days is an alert.",
+            "Share of payments in tier high over 10 minutes. More than twice the average of 7 days raises an alert.",
             {
                 "now": "api:fraud_high_risk:ratio_rate10m",
                 "7 days": "api:fraud_high_risk:ratio_rate7d",
@@ -157,7 +157,7 @@ def _scores(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Model version",
-            "A step is a new Production model that was taken up, or a roll back. 0: rules.",
+            "A step is a new Production model or a rollback. 0: rules.",
             {"version": "max(fraud_model_version)"},
             "none",
         )
@@ -169,11 +169,11 @@ def _quality(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Precision of tier high",
-            "Known frauds among the payments of the last 44 days in tier high; it rises as labels arrive. Settled: of "
-            "payments older than 14 days; while there are none, or none in tier high, the same as known so far.",
+            "Share of the payments of the last 44 days in tier high that are known frauds; it rises as labels arrive. "
+            "Matured: payments older than 14 days; while none of them is in tier high, the same as known so far.",
             {
                 "known so far": f"{precision(HIGH)} or on () vector(0)",
-                "settled": f"{precision(f'{HIGH}, {SETTLED}')} or on () {precision(HIGH)} or on () vector(0)",
+                "matured": f"{precision(f'{HIGH}, {MATURED}')} or on () {precision(HIGH)} or on () vector(0)",
             },
             "percentunit",
             maximum=1,
@@ -183,10 +183,10 @@ def _quality(board: Dashboard) -> None:
         lines(
             "Recall of tier high",
             "Share of the known frauds of the last 44 days that were in tier high. 0 until the first label of a scored "
-            "fraud; settled as beside.",
+            "fraud. Matured as in the panel on precision.",
             {
                 "known so far": f"{recall()} or on () vector(0)",
-                "settled": f"{recall(SETTLED)} or on () {recall()} or on () vector(0)",
+                "matured": f"{recall(MATURED)} or on () {recall()} or on () vector(0)",
             },
             "percentunit",
             maximum=1,
@@ -194,8 +194,8 @@ def _quality(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
-            "How late labels are",
-            "From a payment to its label, in event time: what is known of the last days is that incomplete.",
+            "Label delay",
+            "From a payment to its label, in event time. The labels of payments younger than this are incomplete.",
             quantiles("fraud_label_delay_seconds", window=""),
             "dtdurations",
         )
@@ -207,8 +207,8 @@ def _speed(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Latency of /predict",
-            "From the parsed request to the answer. While nobody asks for single scores: of all since the start; where "
-            "there were none, of the scorer's batches.",
+            "From the parsed request to the answer. Without recent requests: all since the start; without any: the "
+            "scorer's batches.",
             {
                 name: f"{quantile} >= 0 or {since_start} >= 0 or {of_batches}"
                 for (name, quantile), since_start, of_batches in zip(
@@ -224,7 +224,7 @@ def _speed(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Latency of /predict/batch",
-            "From the parsed request to the answer, of the batches that the scorer sends.",
+            "From the parsed request to the answer, for the batches that the scorer sends.",
             quantiles("fraud_batch_latency_seconds"),
             "s",
         )
@@ -241,7 +241,7 @@ def _speed(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Answers by status",
-            "Answers to requests for a score. 4xx: the request was wrong; 5xx: the service.",
+            "Answers to requests for a score. 4xx: invalid request; 5xx: fault of the service.",
             {"{{path}} {{status}}": 'api:fraud_requests:rate5m{path=~"/predict.*"}'},
             "reqps",
         )
@@ -249,7 +249,7 @@ def _speed(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Error rate",
-            "Share of the requests for a score that fail.",
+            "Share of requests for a score that fail.",
             {"errors": ERRORS},
             "percentunit",
             [("transparent", None), ("red", 0.01)],
@@ -257,8 +257,8 @@ def _speed(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
-            "Fall-backs",
-            "What went wrong and was made good, a second, by part: redis, snapshot, model, postgres, prediction_log.",
+            "Fallbacks",
+            "Errors per second that a fallback covered, by part: redis, snapshot, model, postgres, prediction_log.",
             {"{{part}}": or_none("sum by (part) (rate(fraud_errors_total[5m]))", "part")},
         )
     )
@@ -269,7 +269,7 @@ def _features(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Cache hit rate",
-            "Share of the payments whose user has features in Redis.",
+            "Share of payments whose user has features in Redis.",
             {"hits": HITS},
             "percentunit",
             maximum=1,
@@ -278,7 +278,7 @@ def _features(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Where features come from",
-            "stream: up to the second; batch: the last run of the pipeline; default: nothing is known of the user.",
+            "stream: current to the second; batch: the last pipeline run; default: no features for the user.",
             {"{{source}}": "api:fraud_feature_source:ratio_rate5m"},
             "percentunit",
             stacked=True,
@@ -307,7 +307,7 @@ def _features(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Feature stream: compared with Gold",
-            "Users whose features in Redis were compared with Gold, and those that differed, by what was done.",
+            "Users whose features in Redis were compared with Gold, and those that differed, by the action taken.",
             {
                 "compared": "max(feature_stream_reconciled_users)",
                 "different: {{outcome}}": or_none("max by (outcome) (feature_stream_different_users)", "outcome"),
@@ -322,7 +322,7 @@ def _drift(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Drift of the score",
-            "Population stability index, the last hour's scores against the model's holdout: 0.1 is little, 0.25 much.",
+            "Population stability index of the last hour's scores against the holdout: 0.1 is small, 0.25 large.",
             {"score": "fraud_score_drift_psi"},
             "none",
             DRIFT,
@@ -331,7 +331,7 @@ def _drift(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Drift of the features",
-            "The same of the ten features that have moved most.",
+            "The same index for the ten features that moved most.",
             {"{{feature}}": "topk(10, fraud_feature_drift_psi)"},
             "none",
             DRIFT,
@@ -340,7 +340,7 @@ def _drift(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Compared payments",
-            "How many payments were compared; with fewer than 500 nothing is said.",
+            "How many payments were compared. With fewer than 500 there is no drift value.",
             {"payments": "fraud_drift_rows"},
         )
     )
@@ -351,7 +351,7 @@ def _after(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Audit: predictions not in Postgres yet",
-            "They lie in the API's file. It grows while Postgres is away, and drains afterwards.",
+            "They are in the API's own file, which grows while Postgres is down and drains afterwards.",
             {"waiting": "sum(fraud_prediction_backlog)"},
             steps=[("transparent", None), ("red", 1000.0)],
         )
@@ -367,7 +367,7 @@ def _after(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Scorer",
-            "Live payments that are scored, and requests that the API did not answer as it should.",
+            "Live payments scored per second, and requests that the API failed to answer.",
             {
                 "scored": "sum(rate(scorer_transactions_total[1m]))",
                 "failures": "sum(rate(scorer_api_failures_total[1m])) or vector(0)",

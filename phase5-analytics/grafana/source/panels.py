@@ -1,4 +1,4 @@
-"""The few kinds of panel that the dashboards are made of, so that all look and behave alike."""
+"""The few kinds of panel that the dashboards use, so that all of them look and behave alike."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,13 +30,13 @@ PROMETHEUS = DataSourceRef("prometheus", "prometheus")
 TAG = "fraud-platform"
 FULL_WIDTH = 24
 
-# A colour, and the value from which on it holds; None is the lowest.
+# A colour, and the value from which it applies; None is the lowest.
 Steps = Sequence[tuple[str, float | None]]
 GREEN: Steps = [("green", None)]
 
 
 def dashboard(title: str, uid: str, description: str) -> Dashboard:
-    """An empty dashboard with what all of them have: refresh, shared cursor, links to the others and to the alerts."""
+    """An empty dashboard with what all share: refresh, a common cursor, links to the others and to the alerts."""
     return (
         Dashboard(title)
         .uid(uid)
@@ -71,10 +71,10 @@ def number(
     texts: Mapping[str, str] | None = None,
     width: int = 4,
 ) -> stat.Panel:
-    """One value, coloured by its thresholds, over a faint line of how it got there.
+    """One value, coloured by its thresholds, over a faint line of its history.
 
     Args:
-        texts: what is shown instead of certain values.
+        texts: texts to show instead of certain values.
     """
     panel = (
         stat.Panel()
@@ -111,9 +111,9 @@ def lines(
     """Lines over time.
 
     Args:
-        queries: what to call a line (label names in {{ }}), and its PromQL.
+        queries: PromQL by the name of the line (label names in {{ }}).
         steps: thresholds, drawn as lines.
-        stacked: the lines are parts of one whole.
+        stacked: draw the lines on top of each other, as parts of a whole.
     """
     panel = (
         timeseries.Panel()
@@ -149,7 +149,7 @@ def lines(
 
 
 def or_none(expr: str, label: str) -> str:
-    """The expression, or a line "none" at 0 where it gives nothing: a labelled counter begins with its first event."""
+    """The expression, or a line "none" at 0 without data, since a labelled counter begins with its first event."""
     return f'{expr} or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 

@@ -1,4 +1,4 @@
-"""Pipeline Health: do messages arrive, are they read in time, are they good, is Bronze fresh, do the parts live."""
+"""Pipeline Health: do messages arrive, are they valid and read in time, is Bronze fresh, is every service up."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
 from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh
@@ -16,17 +16,17 @@ def build() -> Dashboard:
     board = dashboard(
         "Pipeline Health",
         "pipeline-health",
-        "From the producer to Bronze and Gold: rates, lag, dead letters, freshness, and whether every part is alive.",
+        "From the producer to Bronze and Gold: rates, lag, dead letters, freshness, and whether every service is up.",
     ).with_variable(
         QueryVariable("group")
         .label("Consumer group")
-        .description("Whose lag is drawn by partition")
+        .description("The group whose lag is shown by partition")
         .datasource(PROMETHEUS)
         .query("label_values(kafka_consumergroup_lag, consumergroup)")
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .current(VariableOption(text="bronze-writer", value="bronze-writer"))
     )
-    for section in (_now, _messages, _lag, _bronze, _parts):
+    for section in (_now, _messages, _lag, _bronze, _services):
         section(board)
     return board
 
@@ -36,7 +36,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Messages",
-            "Transactions that arrive in Kafka, over a minute.",
+            "Transactions that arrive in Kafka per second, over a minute.",
             f"sum(rate(kafka_topic_partition_current_offset{{{RAW}}}[1m]))",
             "mps",
             [("red", None), ("green", 0.001)],
@@ -46,7 +46,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Dead letters, 5 min",
-            "Messages that were refused in the last 5 minutes. Any is an alert; make dlq-show tells why.",
+            "Messages that were refused in the last 5 minutes. Any raises an alert; make dlq-show lists the reasons.",
             f"sum(topic:kafka_messages:increase5m{{{DEAD}}})",
             steps=[("green", None), ("red", 0.5)],
             decimals=0,
@@ -55,7 +55,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Age of Bronze",
-            "Since the last batch was committed to Bronze. A batch is due every 10 s.",
+            "Time since the last batch was committed to Bronze. A batch is due every 10 s.",
             f"time() - max(bronze_last_commit_timestamp_seconds{{{RAW}}})",
             "s",
             BEHIND,
@@ -65,7 +65,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Worst lag",
-            "How long ago the oldest unread message arrived, of the group that is furthest behind.",
+            "How long ago the oldest unread message arrived, for the group with the largest lag.",
             "max(consumergroup:kafka_lag:seconds)",
             "s",
             BEHIND,
@@ -75,7 +75,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Targets down",
-            "Services that give Prometheus no metrics.",
+            "Services that export no metrics to Prometheus.",
             "count(up == 0) or vector(0)",
             steps=[("green", None), ("red", 1)],
         )
@@ -83,7 +83,7 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Alerts",
-            "Alerts that fire now. What to do stands in phase5-analytics/README.md.",
+            "Alerts that are firing. See docs/runbook.md for what to do.",
             'count(ALERTS{alertstate="firing"}) or vector(0)',
             steps=[("green", None), ("red", 1)],
         )
@@ -95,33 +95,33 @@ def _messages(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Messages by topic",
-            "What arrives in each topic.",
+            "Messages that arrive in each topic.",
             {"{{topic}}": 'topic:kafka_messages:rate5m{topic=~"transactions.*"}'},
             "mps",
         )
     )
     board.with_panel(
         lines(
-            "Producer: sent and wanted",
-            "Messages that Kafka has acknowledged, and the wanted rate (0 while history is sent, as fast as it goes).",
+            "Producer: delivered and target rate",
+            "Messages that Kafka has acknowledged, and the target rate (0 while history is loaded at full speed).",
             {
                 "delivered": "sum(rate(producer_messages_delivered_total[1m]))",
-                "wanted": "max(producer_wanted_messages_per_second)",
+                "target": "max(producer_target_messages_per_second)",
             },
             "mps",
         )
     )
     board.with_panel(
         lines(
-            "Producer: what waits",
-            "Messages in the client's queue, and those late against the wanted rate: near 0 while Kafka keeps up.",
+            "Producer: waiting messages",
+            "Messages in the client's queue, and messages behind the target rate: near 0 while Kafka keeps up.",
             {"queue": "max(producer_queue_depth)", "late": "max(producer_rate_lag_messages)"},
         )
     )
     board.with_panel(
         lines(
             "Dead letters",
-            "Refused messages, in 5 minutes.",
+            "Refused messages in 5 minutes.",
             {"{{topic}}": f"topic:kafka_messages:increase5m{{{DEAD}}}"},
             steps=[("transparent", None), ("red", 1)],
         )
@@ -129,14 +129,14 @@ def _messages(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Dead letters by rule",
-            "Quality rules that rows on their way to Bronze broke, in 5 minutes.",
-            {"{{rule}}": or_none("sum by (rule) (increase(bronze_rules_broken_total[5m]))", "rule")},
+            "Rule violations of rows on their way to Bronze, in 5 minutes.",
+            {"{{rule}}": or_none("sum by (rule) (increase(bronze_rule_violations_total[5m]))", "rule")},
         )
     )
     board.with_panel(
         lines(
-            "Dead letters by sender",
-            "Who refused them, in 5 minutes: the producer could not send, Bronze or the scorer could not read.",
+            "Dead letters by service",
+            "The service that refused them, in 5 minutes: the producer can't encode, Bronze or the scorer can't read.",
             {
                 "producer": "sum(increase(producer_messages_dead_lettered_total[5m])) or vector(0)",
                 "Bronze": "sum(increase(bronze_dead_letters_total[5m])) or vector(0)",
@@ -151,7 +151,7 @@ def _lag(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Lag as time",
-            "How long ago the oldest unread message arrived. Above 2 minutes and growing is an alert.",
+            "How long ago the oldest unread message arrived. More than 2 minutes and growing raises an alert.",
             {"{{consumergroup}} {{topic}}": "consumergroup:kafka_lag:seconds"},
             "s",
             [("transparent", None), ("red", 120.0)],
@@ -160,14 +160,14 @@ def _lag(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Lag by partition: $group",
-            "Messages that the group has not committed. One partition far above the others: its reader hangs.",
+            "Messages that the group has not committed. One partition far above the others: its consumer hangs.",
             {"{{topic}} {{partition}}": 'kafka_consumergroup_lag{consumergroup="$group"}'},
         )
     )
     board.with_panel(
         lines(
             "Lag by group",
-            "Messages that each group has not committed, all partitions together.",
+            "Messages that each group has not committed, over all partitions.",
             {"{{consumergroup}} {{topic}}": "kafka_consumergroup_lag_sum"},
         )
     )
@@ -178,7 +178,7 @@ def _bronze(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Freshness of Bronze",
-            "Since the last committed batch. A sawtooth of 10 s is normal.",
+            "Time since the last committed batch. A sawtooth of 10 s is normal.",
             {"{{topic}}": "time() - bronze_last_commit_timestamp_seconds"},
             "s",
             [("transparent", None), ("red", 120.0)],
@@ -187,8 +187,8 @@ def _bronze(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
-            "Rows in and rows possible",
-            "Rows that arrive a second, and rows that the job could have processed.",
+            "Rows in and possible rows",
+            "Rows that arrive per second, and rows that the job could have processed.",
             {
                 "in: {{topic}}": "bronze_input_rows_per_second",
                 "possible: {{topic}}": "bronze_processed_rows_per_second",
@@ -210,7 +210,7 @@ def _bronze(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Duration of a pipeline run",
-            "Bronze to features in Redis, mean of the runs in an hour; a run is due every 15 minutes.",
+            "From Bronze to features in Redis, mean of the runs in an hour. A run is due every 15 minutes.",
             {
                 "{{dag_id}}": (
                     "sum by (dag_id) (increase(airflow_dagrun_duration_success_sum[1h]))"
@@ -225,15 +225,15 @@ def _bronze(board: Dashboard) -> None:
     )
 
 
-def _parts(board: Dashboard) -> None:
-    board.with_row(Row("Parts"))
+def _services(board: Dashboard) -> None:
+    board.with_row(Row("Services"))
     board.with_panel(
-        lines("Alive", "1: gives metrics. 0: down, or too busy to answer.", {"{{job}}": "min by (job) (up)"}, maximum=1)
+        lines("Up", "1: exports metrics. 0: down, or too busy to answer.", {"{{job}}": "min by (job) (up)"}, maximum=1)
     )
     board.with_panel(
         lines(
             "Broker: bytes",
-            "What clients write to the broker and read from it.",
+            "Bytes that clients write to the broker and read from it.",
             {
                 "in": "sum(rate(kafka_server_brokertopicmetrics_bytesin_total[1m]))",
                 "out": "sum(rate(kafka_server_brokertopicmetrics_bytesout_total[1m]))",
@@ -255,7 +255,7 @@ def _parts(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Trino: queries",
-            "Queries that run, that wait for memory or a slot, and that have failed since it started.",
+            "Queries that are running, queries that wait for memory or a slot, and failures since Trino started.",
             {
                 "running": "sum(trino_execution_name_QueryManager_RunningQueries)",
                 "queued": "sum(trino_execution_name_QueryManager_QueuedQueries)",
@@ -266,7 +266,7 @@ def _parts(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Spark: cores",
-            "Cores of the cluster that jobs hold, and all it has.",
+            "Cores that jobs use, and all cores of the cluster.",
             {"used": "sum(metrics_worker_coresUsed_Value)", "all": SPARK_CORES},
         )
     )
@@ -281,7 +281,7 @@ def _parts(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Postgres: connections",
-            "Connections by database; the server takes 100.",
+            "Connections by database; the server accepts 100.",
             {"{{datname}}": 'sum by (datname) (pg_stat_database_numbackends{datname!~"template.*|"})'},
             steps=[("transparent", None), ("red", 100.0)],
         )
@@ -289,7 +289,7 @@ def _parts(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Redis: memory",
-            "What the online features take; at the limit the oldest go.",
+            "Memory of the online features; at the limit Redis evicts the keys that expire first.",
             {"used": "redis_memory_used_bytes", "limit": "redis_memory_max_bytes"},
             "bytes",
         )
@@ -297,15 +297,15 @@ def _parts(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Disk: object store",
-            "Space that is left for tables, checkpoints and models.",
+            "Free space for tables, checkpoints and models.",
             {"free": "min(minio_cluster_capacity_usable_free_bytes)"},
             "bytes",
         )
     )
     board.with_panel(
         lines(
-            "Cost of watching",
-            "Seconds that a scrape of each service takes.",
+            "Cost of monitoring",
+            "How long a scrape of each service takes.",
             {"{{job}}": "max by (job) (scrape_duration_seconds)"},
             "s",
             width=FULL_WIDTH,

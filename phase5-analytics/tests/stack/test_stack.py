@@ -1,4 +1,4 @@
-"""Against a real broker, Prometheus and Alertmanager: what is scraped, and an alert from its cause to Alertmanager."""
+"""With a real broker, Prometheus and Alertmanager: the targets, and an alert from its cause to Alertmanager."""
 
 import os
 import socket
@@ -11,13 +11,13 @@ import httpx2
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from fraud_common.topics import DEAD_LETTERS
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:29092")
 EXPORTER = "http://kafka-exporter:9308"
 PROMETHEUS = "http://prometheus:9090"
 ALERTMANAGER = "http://alertmanager:9093"
 AIRFLOW = "http://airflow-metrics:9102"
-DEAD_LETTERS = "transactions.dlq"
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
@@ -61,7 +61,7 @@ def commit(group: str, offsets: list[TopicPartition]) -> None:
         try:
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            # A broker that has had no group yet makes the topic of their offsets first.
+            # A broker without any group so far has to create the offsets topic first.
             assert error.args[0].retriable() or error.args[0].code() == KafkaError.NOT_COORDINATOR, error
             return False
         return True
@@ -103,13 +103,13 @@ def test_exporter_sees_topics_and_groups(topic: str) -> None:
     assert sample(text, "kafka_exporter_look_seconds") < 1  # type: ignore[operator]
 
 
-def test_what_runs_is_scraped() -> None:
+def test_running_services_are_scraped() -> None:
     jobs = ("kafka", "kafka-exporter", "airflow", "alertmanager", "prometheus")
     for job in jobs:
         wait_until(lambda job=job: query(f'up{{job="{job}"}} == 1'), f"{job} is up", 60)
 
 
-def test_the_broker_tells_of_itself(topic: str) -> None:
+def test_the_broker_exports_its_own_metrics(topic: str) -> None:
     send(topic, 0, 5)
     expr = f'kafka_server_brokertopicmetrics_messagesin_total{{topic="{topic}"}} == 5'
     wait_until(lambda: query(expr), "messages in, from the broker", 60)
@@ -157,11 +157,11 @@ def test_dead_letters_reach_alertmanager(admin: AdminClient) -> None:
     started = time.monotonic()
     send(DEAD_LETTERS, 1, 50)
 
-    def heard() -> list[dict[str, Any]]:
+    def received() -> list[dict[str, Any]]:
         alerts = httpx2.get(f"{ALERTMANAGER}/api/v2/alerts").raise_for_status().json()
         return [alert for alert in alerts if alert["labels"]["alertname"] == "DeadLetters"]
 
-    (alert,) = wait_until(heard, "the alert", 90)
+    (alert,) = wait_until(received, "the alert", 90)
     print(f"\n50 dead letters: alert in Alertmanager after {time.monotonic() - started:.0f} s")
     assert alert["labels"]["severity"] == "warning"
     assert alert["annotations"]["runbook"].endswith("#deadletters")

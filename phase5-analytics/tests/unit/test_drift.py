@@ -1,4 +1,4 @@
-"""Drift: the index is that of the textbook, the window forgets, and where nothing can be compared nothing is said."""
+"""Drift: the textbook's index, a window that drops old rows, and no number where nothing can be compared."""
 
 import math
 import random
@@ -31,7 +31,7 @@ def test_the_index_by_hand() -> None:
     assert math.isfinite(index([0.5, 0.5, 0.0], [0.0, 0.5, 0.5]))
 
 
-def test_the_same_distribution_hardly_moves_and_another_does() -> None:
+def test_the_index_separates_the_same_distribution_from_another() -> None:
     draw = random.Random(42)
     same = [scored(number, draw.random()) for number in range(5000)]
     other = [scored(number, draw.random() ** 2) for number in range(5000)]
@@ -39,13 +39,13 @@ def test_the_same_distribution_hardly_moves_and_another_does() -> None:
     assert score_drift(other, REFERENCE_OF_3) > 0.25
 
 
-def test_features_are_compared_each_for_itself() -> None:
+def test_each_feature_is_compared_by_itself() -> None:
     as_before = [scored(number, 0.5, amount) for number, amount in enumerate([5.0] * 5 + [50.0] * 3 + [500.0] * 2)]
     assert feature_drift(as_before, REFERENCE_OF_3)["amount"] == pytest.approx(0)
     assert feature_drift([scored(1, 0.5, 500.0)], REFERENCE_OF_3)["amount"] > 1
 
 
-def test_a_window_counts_a_payment_once_and_forgets_it() -> None:
+def test_a_window_counts_a_payment_once_and_drops_it_when_old() -> None:
     window = Window(seconds=60)
     window.add([scored(1, 0.1), scored(2, 0.2)], now=0)
     window.add([scored(2, 0.2), scored(3, 0.3, version="4")], now=30)
@@ -55,7 +55,7 @@ def test_a_window_counts_a_payment_once_and_forgets_it() -> None:
     assert [row.prediction_id for row in window.of("4")] == ["p3"]
 
 
-def test_too_few_payments_or_no_reference_say_nothing() -> None:
+def test_too_few_payments_or_no_reference_give_no_drift() -> None:
     window = Window(seconds=60)
     window.add([scored(number, number / 1000) for number in range(1000)], now=0)
     compare(window, REFERENCE_OF_3, minimum=500)

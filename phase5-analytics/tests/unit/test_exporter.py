@@ -1,16 +1,18 @@
-"""kafka-exporter without a broker: what it makes of a look at a cluster, and what a scrape sees during an outage."""
+"""kafka-exporter without a broker: the metrics of a cluster, and what a scrape sees during an outage."""
 
 import json
 import logging
 
-import exporter.__main__ as program
+import kafka_exporter.__main__ as program
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from fraud_common.errors import UserError
+from fraud_common.logs import json_formatter
+from fraud_common.settings import load_settings
 from kafka_exporter.cluster import Cluster, Group, Partition
 from kafka_exporter.collector import KafkaCollector
-from fraud_common.logs import JsonFormatter
 from kafka_exporter.metrics import families, lag
-from kafka_exporter.settings import Settings, SettingsError, load_settings
+from kafka_exporter.settings import Settings
 from prometheus_client import CollectorRegistry
 
 CLUSTER = Cluster(
@@ -56,9 +58,9 @@ def registry(look) -> CollectorRegistry:  # noqa: ANN001 - any function that giv
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "raw", "partition": "0"}, 50),
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "raw", "partition": "1"}, 0),
         ("kafka_consumergroup_lag_sum", {"consumergroup": "scorer", "topic": "raw"}, 50),
-        # What retention has deleted can't be read any more.
+        # Messages that retention deleted do not count.
         ("kafka_consumergroup_lag_sum", {"consumergroup": "slow", "topic": "raw"}, 400),
-        # Neither a partition that nobody leads nor a topic that is gone has a lag.
+        # A partition without a leader has no lag, and neither has a deleted topic.
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "raw", "partition": "2"}, None),
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "deleted", "partition": "0"}, None),
         ("kafka_topic_partition_current_offset", {"topic": "raw", "partition": "2"}, None),
@@ -68,7 +70,7 @@ def test_metrics_of_a_cluster(name: str, labels: dict[str, str], value: float | 
     assert registry(lambda: CLUSTER).get_sample_value(name, labels) == value
 
 
-def test_every_metric_says_what_it_is() -> None:
+def test_every_metric_has_a_description() -> None:
     assert all(family.documentation for family in families(CLUSTER))
 
 
@@ -99,10 +101,10 @@ def test_an_outage_is_a_metric_and_one_line(caplog: pytest.LogCaptureFixture) ->
     assert ["kafka_brokers" in metrics for metrics in seen] == [True, False, False, True]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "is kafka up?" in caplog.messages[0]
-    assert json.loads(JsonFormatter().format(caplog.records[0]))["level"] == "warning"
+    assert json.loads(json_formatter().format(caplog.records[0]))["level"] == "warning"
 
 
-def test_registering_asks_nobody() -> None:
+def test_registering_needs_no_broker() -> None:
     def refuse() -> Cluster:
         raise AssertionError("asked")
 
@@ -111,11 +113,11 @@ def test_registering_asks_nobody() -> None:
 
 def test_a_wrong_setting_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRICS_PORT", "many")
-    with pytest.raises(SettingsError, match=r"METRICS_PORT=many: .*correct it in \.env"):
+    with pytest.raises(UserError, match=r"METRICS_PORT=many: .*correct it in \.env"):
         load_settings(Settings)
 
 
-def test_a_client_that_got_no_answer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_without_an_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     outage = iter([False, False, True, False])
 
@@ -123,15 +125,15 @@ def test_a_client_that_got_no_answer_is_not_asked_again(monkeypatch: pytest.Monk
         made.append(object())
         return made[-1]
 
-    def look(asked: object, _: float) -> object:
+    def look(used: object, _: float) -> object:
         if next(outage):
             raise TimeoutError
-        return asked
+        return used
 
     monkeypatch.setattr(program, "AdminClient", client)
     monkeypatch.setattr(program, "look", look)
-    ask = program.asking(Settings())
-    assert ask() is ask() is made[0]
+    look_now = program.make_look(Settings())
+    assert look_now() is look_now() is made[0]
     with pytest.raises(TimeoutError):
-        ask()
-    assert ask() is made[1]
+        look_now()
+    assert look_now() is made[1]

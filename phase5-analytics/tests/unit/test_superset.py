@@ -1,4 +1,4 @@
-"""Superset's assets: three dashboards, and whatever a chart asks for is in its dataset, and in Gold."""
+"""Superset's assets: what a chart queries is in its dataset, and what a dataset reads is in Gold."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
-ASSETS = ROOT / "superset"
-# Beside the tests in their image; in the repository, with phase 3.
-MARTS = next(path for path in (ROOT / "marts", ROOT.parent / "phase3-transforms/dbt_project/models/marts") if path.is_dir())
+PHASE = Path(__file__).parents[2]
+ASSETS = PHASE / "superset"
+MARTS = PHASE.parent / "phase3-transforms" / "dbt_project" / "models" / "marts"
 
 
 def read(folder: str) -> dict[str, dict[str, Any]]:
@@ -24,13 +23,13 @@ DATABASES, DATASETS, CHARTS, DASHBOARDS = (read(kind) for kind in ("databases", 
 DATASET_OF = {dataset["uuid"]: dataset for dataset in DATASETS.values()}
 GOLD = {
     model["name"]: {column["name"] for column in model["columns"]}
-    for path in MARTS.glob("mart_*.yml")
-    for model in yaml.safe_load(path.read_text())["models"]
+    for path in sorted(MARTS.glob("*.yml"))
+    for model in yaml.safe_load(path.read_text()).get("models", [])
 }
 
 
 def placed(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a dashboard says of each chart on it."""
+    """The layout entry of each chart on a dashboard."""
     return [
         part["meta"] for part in dashboard["position"].values() if isinstance(part, dict) and part["type"] == "CHART"
     ]
@@ -44,8 +43,8 @@ def metrics(dataset: dict[str, Any]) -> set[str]:
     return {metric["metric_name"] for metric in dataset["metrics"]}
 
 
-def asked(params: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """The columns and the metrics of a chart."""
+def queried(params: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The columns and the metrics that a chart queries."""
     grouped = params.get("groupby") or []
     wanted = {*([grouped] if isinstance(grouped, str) else grouped), *params.get("all_columns", [])}
     wanted |= {condition["subject"] for condition in params["adhoc_filters"]}
@@ -60,21 +59,21 @@ def test_there_are_three_dashboards() -> None:
     assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed"}
 
 
-def test_every_uuid_is_of_one_thing() -> None:
+def test_every_uuid_is_unique() -> None:
     uuids = [thing["uuid"] for kind in (DATABASES, DATASETS, CHARTS, DASHBOARDS) for thing in kind.values()]
     assert len(set(uuids)) == len(uuids)
 
 
-def test_datasets_are_of_databases_that_are_there() -> None:
+def test_datasets_belong_to_known_databases() -> None:
     known = {database["uuid"] for database in DATABASES.values()}
     assert {dataset["database_uuid"] for dataset in DATASETS.values()} <= known
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_a_chart_asks_for_what_its_dataset_has(name: str) -> None:
+def test_a_chart_queries_what_its_dataset_has(name: str) -> None:
     chart = CHARTS[name]
     dataset = DATASET_OF[chart["dataset_uuid"]]
-    wanted_columns, wanted_metrics = asked(chart["params"])
+    wanted_columns, wanted_metrics = queried(chart["params"])
     assert wanted_columns <= columns(dataset)
     assert wanted_metrics <= metrics(dataset)
     assert chart["viz_type"] == chart["params"]["viz_type"]
@@ -102,15 +101,15 @@ def test_every_chart_is_on_one_dashboard_under_its_name() -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_is_whole(name: str) -> None:
+def test_a_dashboard_is_complete(name: str) -> None:
     board = DASHBOARDS[name]
     parts = {key: part for key, part in board["position"].items() if isinstance(part, dict)}
-    held = [child for part in parts.values() for child in part.get("children", [])]
-    assert sorted(held) == sorted(set(parts) - {"ROOT_ID", "HEADER_ID"}), "each part is in one other"
+    children = [child for part in parts.values() for child in part.get("children", [])]
+    assert sorted(children) == sorted(set(parts) - {"ROOT_ID", "HEADER_ID"}), "each part is in one other"
     for part in parts.values():
         if part["type"] == "ROW":
             assert sum(parts[child]["meta"]["width"] for child in part["children"]) == 12, part["id"]
-    # Superset finds a chart that a filter leaves out by this number.
+    # A filter names the charts that it excludes by this number.
     ids = {chart["chartId"] for chart in placed(board)}
     assert len(ids) == len(placed(board))
     for native_filter in board["metadata"]["native_filter_configuration"]:

@@ -1,4 +1,4 @@
-"""The dashboards: the files are what the code writes, every query is PromQL, every panel says what it shows."""
+"""The dashboards: the files are what the code writes, every query is valid PromQL, every panel has a description."""
 
 import json
 import subprocess
@@ -10,8 +10,9 @@ import yaml
 from source.__main__ import files
 from source.live import queries
 
-GRAFANA = Path(__file__).parents[1] / "grafana"
-BOARDS = {file.stem: json.loads(file.read_text()) for file in sorted((GRAFANA / "json").glob("*.json"))}
+GRAFANA = Path(__file__).parents[2] / "grafana"
+FOLDER = GRAFANA / "dashboards"
+BOARDS = {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
 PANELS = [
     pytest.param(panel, id=f"{name}: {panel['title']}")
     for name, board in BOARDS.items()
@@ -21,12 +22,12 @@ PANELS = [
 
 
 def test_the_files_are_what_the_code_writes() -> None:
-    in_git = {file.name: file.read_text() for file in (GRAFANA / "json").glob("*.json")}
-    assert in_git == files(), "write them anew: make dashboards"
+    in_git = {file.name: file.read_text() for file in FOLDER.glob("*.json")}
+    assert in_git == files(), "regenerate them: make dashboards"
 
 
 def test_every_query_is_valid(tmp_path: Path) -> None:
-    rules = [{"record": f"query_{number}", "expr": expr} for number, (_, expr) in enumerate(queries(GRAFANA / "json"))]
+    rules = [{"record": f"query_{number}", "expr": expr} for number, (_, expr) in enumerate(queries(FOLDER))]
     file = tmp_path / "queries.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
@@ -35,13 +36,13 @@ def test_every_query_is_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+def test_a_panel_is_described(panel: dict[str, Any]) -> None:
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["targets"]
 
 
-def test_panels_ask_the_datasource_that_is_provisioned() -> None:
+def test_panels_use_the_provisioned_datasource() -> None:
     provisioned = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
     known = {source["uid"] for source in provisioned["datasources"]}
     asked = {panel["datasource"]["uid"] for board in BOARDS.values() for panel in board["panels"] if "targets" in panel}

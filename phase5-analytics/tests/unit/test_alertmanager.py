@@ -1,4 +1,4 @@
-"""Who hears of alerts: nobody by default, a webhook and e-mail where .env says so."""
+"""Where alerts are sent: nowhere by default, to a webhook and by e-mail if .env configures them."""
 
 import os
 import subprocess
@@ -6,12 +6,16 @@ from pathlib import Path
 
 import yaml
 
+START = Path(__file__).parents[2] / "prometheus" / "start-alertmanager"
+
+
+def print_configuration(**settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"]} | settings
+    return subprocess.run(["bash", START, "--print"], env=environment, capture_output=True, text=True, check=False)
+
 
 def configuration(folder: Path, **settings: str) -> dict:
-    environment = {"PATH": os.environ["PATH"]} | settings
-    done = subprocess.run(
-        ["start-alertmanager", "--print"], env=environment, capture_output=True, text=True, check=False
-    )
+    done = print_configuration(**settings)
     assert done.returncode == 0, done.stderr
     file = folder / "alertmanager.yml"
     file.write_text(done.stdout)
@@ -25,7 +29,7 @@ def receiver(configured: dict) -> dict:
     return only
 
 
-def test_nobody_by_default(tmp_path: Path) -> None:
+def test_nowhere_by_default(tmp_path: Path) -> None:
     assert receiver(configuration(tmp_path)) == {"name": "operators"}
 
 
@@ -43,9 +47,6 @@ def test_email_with_a_login(tmp_path: Path) -> None:
 
 
 def test_email_needs_a_mail_server() -> None:
-    environment = {"PATH": os.environ["PATH"], "ALERT_EMAIL_TO": "ops@bank"}
-    done = subprocess.run(
-        ["start-alertmanager", "--print"], env=environment, capture_output=True, text=True, check=False
-    )
+    done = print_configuration(ALERT_EMAIL_TO="ops@bank")
     assert done.returncode != 0
     assert "ALERT_SMTP_HOST" in done.stderr
