@@ -109,6 +109,16 @@ def load_encoder(registry: SchemaRegistry, schema_dir: Path, topic: str) -> Enco
     return Encoder(schema, registry.id_of(topic, text))
 
 
+def latest_encoder(registry: SchemaRegistry, topic: str) -> Encoder:
+    """An encoder of the newest schema that is registered for a topic.
+
+    Raises:
+        UserError: nothing is registered for the topic, or the registry does not answer.
+    """
+    *_, (schema_id, text) = registry.versions(topic)
+    return Encoder(parse_schema(text), schema_id)
+
+
 def _type_name(schema: Schema) -> str:
     if isinstance(schema, dict):
         return str(schema.get("logicalType", schema.get("name", schema["type"])))

@@ -1,5 +1,9 @@
 """Errors that a person can put right, and the one that ends a service which was told to stop while it waited."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """What is wrong, where, and the next step, in one line. Commands print the message without a stack trace."""
@@ -11,3 +15,13 @@ class SerializationError(ValueError):
 
 class Stopping(Exception):  # noqa: N818 - not an error
     """SIGTERM arrived while the service was waiting for another one. Nothing in hand was committed."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with exit code 2 and one line for a mistake that a person can put right."""
+    try:
+        yield
+    except UserError as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)

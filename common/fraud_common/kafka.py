@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import (
@@ -40,6 +41,15 @@ GROUP_CONSUMER: dict[str, Any] = {
     "fetch.wait.max.ms": 50,
     "reconnect.backoff.max.ms": 2_000,
 }
+
+
+@contextmanager
+def kafka_errors() -> Iterator[None]:
+    """Turn an error that the client raises into a UserError, for services that can't continue without the broker."""
+    try:
+        yield
+    except KafkaException as error:
+        raise UserError(f"kafka: {error.args[0].str()}; look at: docker compose logs kafka") from error
 
 
 def wait_for_broker(settings: KafkaSettings) -> AdminClient:

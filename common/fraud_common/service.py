@@ -2,16 +2,14 @@
 
 import logging
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from prometheus_client import start_http_server
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from fraud_common.errors import Stopping, UserError
+from fraud_common.errors import Stopping, one_line_errors
 from fraud_common.logs import set_up_logging
 from fraud_common.settings import load_settings
 
@@ -23,16 +21,6 @@ class ServiceSettings(BaseSettings):
 
     # 0 serves no metrics.
     metrics_port: int = Field(default=0, ge=0, le=65535)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program with exit code 2 and one line for a mistake that a person can put right."""
-    try:
-        yield
-    except UserError as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        sys.exit(2)
 
 
 def run_service[S: ServiceSettings](kind: type[S], work: Callable[[S, threading.Event], None]) -> None:
