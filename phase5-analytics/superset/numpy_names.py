@@ -1,4 +1,4 @@
-"""Gives NumPy 2 back the names that Superset and its pandas helpers still use."""
+"""Restores in NumPy 2 the names that Superset and its pandas helpers still use."""
 
 import numpy as np
 

@@ -13,20 +13,20 @@ SQLALCHEMY_DATABASE_URI = URL.create(
     host=os.environ.get("POSTGRES_HOST", "postgres"),
     database="superset",
 ).render_as_string(hide_password=False)
-# A restart of Postgres leaves connections behind that look open.
+# After a restart of Postgres, pooled connections look open but are dead.
 SQLALCHEMY_ENGINE_OPTIONS = {"pool_pre_ping": True}
 
-# One process serves: files on its own disk are enough. Gold changes every 15 minutes.
+# With one process, files on its own disk are enough. Gold changes every 15 minutes.
 _CACHE = {"CACHE_TYPE": "FileSystemCache", "CACHE_THRESHOLD": 500, "CACHE_DEFAULT_TIMEOUT": 300}
 CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/cache"}
 DATA_CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/data"}
 RATELIMIT_STORAGE_URI = "memory://"
 
-# No worker beside the web server: nothing is queried in the background, no alerts, no thumbnails.
+# No worker beside the web server: no background queries, alerts or thumbnails.
 CELERY_CONFIG = None
 SUPERSET_WEBSERVER_TIMEOUT = 60
 
-# The page loads from this server alone, and sends nothing to anybody else. Plain HTTP, as all services here.
+# Pages load from this server only and send nothing elsewhere. Plain HTTP, like all services here.
 TALISMAN_CONFIG = {
     "content_security_policy": {
         "base-uri": ["'self'"],
@@ -44,7 +44,7 @@ TALISMAN_CONFIG = {
 }
 SESSION_COOKIE_SAMESITE = "Lax"
 
-# What the charts draw with, where a label has no colour of its own.
+# Colours for labels without a colour of their own.
 EXTRA_CATEGORICAL_COLOR_SCHEMES = [
     {
         "id": "fraudPlatform",

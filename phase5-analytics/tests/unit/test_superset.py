@@ -1,6 +1,7 @@
 """Superset's assets: what a chart queries is in its dataset, and what a dataset reads is in Gold."""
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,22 @@ def test_a_dashboard_is_complete(name: str) -> None:
         assert set(native_filter["scope"]["excluded"]) <= ids
         for target in filter(None, native_filter["targets"]):
             assert target["column"]["name"] in columns(DATASET_OF[target["datasetUuid"]])
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_text_box_fits_its_text(name: str) -> None:
+    """Field case G8: in a window 1,024 px wide, no line of a text box is cut off.
+
+    Superset draws a unit of height as 8 px, lines of 22 px and a padding of 16 px on each side. Beside the filters, a
+    line then has 700 px, and a character takes 7.1 px on average.
+    """
+    boxes = [
+        part["meta"]
+        for part in DASHBOARDS[name]["position"].values()
+        if isinstance(part, dict) and part["type"] == "MARKDOWN"
+    ]
+    for box in boxes:
+        assert box["width"] == 12
+        lines = textwrap.wrap(box["code"].replace("**", ""), width=int(700 / 7.1))
+        assert box["height"] * 8 >= len(lines) * 22 + 2 * 16, f"{len(lines)} lines"
+    assert boxes

@@ -1,7 +1,7 @@
-"""The web application, once there is what it needs: its tables, roles, administrator, and every dashboard in the files.
+"""Starts Superset's web application, after creating its tables, roles and administrator and importing every asset file.
 
-When the files or Superset have changed, what is in files wins over what was changed in the browser. Otherwise nothing
-is done, since it costs a minute on two busy cores. Each step can be taken again.
+When the files or Superset's version have changed, the files overwrite what was changed in the browser. Otherwise the
+import is skipped, because it takes a minute on two busy cores. Every step can be repeated.
 """
 
 import os
@@ -20,12 +20,12 @@ USER, PASSWORD = os.environ["SUPERSET_ADMIN_USER"], os.environ["SUPERSET_ADMIN_P
 
 
 def application() -> Flask:
-    """From an empty database, or from that of an earlier start."""
+    """The WSGI application, on an empty database or on that of an earlier start."""
     app = create_app()
     contents = {str(path.relative_to(ASSETS)): path.read_text() for path in sorted(ASSETS.rglob("*.yaml"))}
-    wanted = fingerprint(contents)
+    current = fingerprint(contents)
     with app.app_context():
-        changed = prepared_for() != wanted
+        changed = imported_fingerprint() != current
     if changed:
         for command in (["db", "upgrade"], ["init"]):
             superset.main(command, obj=ScriptInfo(create_app=lambda: app), standalone_mode=False)
@@ -33,18 +33,18 @@ def application() -> Flask:
         set_administrator()
         if changed:
             import_assets(contents)
-            remember(wanted)
+            remember(current)
     return app
 
 
 def fingerprint(contents: dict[str, str]) -> str:
-    """Of the files and of Superset itself: each release has migrations of its own."""
+    """A hash of the files and of Superset's version, since each release has its own migrations."""
     return sha256(repr((version("apache-superset"), contents)).encode()).hexdigest()
 
 
-def prepared_for() -> str | None:
-    """The fingerprint of the last start that took all steps."""
-    # What knows the database can't be imported before there is an application; here and below.
+def imported_fingerprint() -> str | None:
+    """The fingerprint of the last start that completed all steps."""
+    # Modules that use the database can only be imported once there is an application; also below.
     from superset import db
 
     with db.engine.begin() as connection:
@@ -52,17 +52,17 @@ def prepared_for() -> str | None:
         return connection.execute(text("select fingerprint from prepared")).scalar()
 
 
-def remember(wanted: str) -> None:
-    """Keep the fingerprint for the next start."""
+def remember(current: str) -> None:
+    """Store the fingerprint for the next start."""
     from superset import db
 
     with db.engine.begin() as connection:
         connection.execute(text("delete from prepared"))
-        connection.execute(text("insert into prepared values (:wanted)"), {"wanted": wanted})
+        connection.execute(text("insert into prepared values (:current)"), {"current": current})
 
 
 def set_administrator() -> None:
-    """An administrator from an earlier start gets today's password."""
+    """Create the administrator, or give the existing one the password of the settings."""
     from superset import security_manager
 
     if user := security_manager.find_user(USER):
@@ -73,7 +73,7 @@ def set_administrator() -> None:
 
 
 def import_assets(contents: dict[str, str]) -> None:
-    """Write every asset anew; the command import-dashboards leaves charts and datasets that are there as they are."""
+    """Create or overwrite every asset by its UUID; import-dashboards would keep existing charts and datasets."""
     from superset import security_manager
     from superset.commands.importers.v1.assets import ImportAssetsCommand
     from superset.utils.core import override_user
