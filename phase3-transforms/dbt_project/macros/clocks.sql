@@ -1,7 +1,7 @@
-{# What a model knows of time. It is asked once and becomes constants in the query, so that Trino can leave out the files
+{# The times that a model needs. They are read once and become constants in the query, so that Trino can skip the files
    and partitions that they rule out. #}
 
-{# The data clock: the newest event time in Silver. Replayed data of any year has its own "now". #}
+{# The data clock: the newest event time in Silver. Replayed data of any year has its own present. #}
 {% macro as_of() -%}
     {{ moments({'as_of': newest_event()}).as_of }}
 {%- endmacro %}
@@ -16,8 +16,8 @@
     select max({{ column }}) from {{ relation }}
 {%- endmacro %}
 
-{# Several moments by one query, since each query takes its time: from names and queries to names and constants. What is
-   not known yet is long ago. #}
+{# Several moments by one query, since each query takes time: from names and queries to names and constants. A moment
+   that is not known yet is long ago. #}
 {% macro moments(queries) -%}
     {%- set columns = [] -%}
     {%- for query in queries.values() -%}

@@ -1,8 +1,8 @@
 {# A table is replaced in one commit: readers see the old rows or the new ones, also under a contract, for which the
    adapter's own macro empties the table first.
 
-   A new one is made empty, then filled: where Trino dies meanwhile, what it leaves is a table that the next run fills.
-   Files without a table, which a `create table as` would leave, stop every later one at the same place. #}
+   A new table is created empty, then filled: if Trino dies meanwhile, it leaves a table that the next run fills. A
+   `create table as` would leave files without a table, and they stop every later one at the same location. #}
 {% macro trino__create_table_as(temporary, relation, sql, on_exists=none) -%}
     {%- if config.get('contract').enforced -%}
         {{ get_assert_columns_equivalent(sql) }}

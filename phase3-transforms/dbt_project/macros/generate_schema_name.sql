@@ -1,4 +1,4 @@
-{# Schemas are named silver and gold, whoever builds them: dbt's own rule would make silver_silver of it. #}
+{# Schemas are named silver and gold, for every target: dbt's own rule would make silver_silver of them. #}
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ custom_schema_name or target.schema }}
 {%- endmacro %}

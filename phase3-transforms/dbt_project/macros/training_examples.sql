@@ -1,162 +1,112 @@
-{# The training examples of one slice of int_training_anchors; the model below builds one slice after the other. #}
+{# The training examples of one slice of int_training_entity_rows: one row per payment, with what was known just before
+   it. mart_training_examples builds the first slice by this macro, and merges the others (training_slices.sql). #}
 {% macro training_examples(slice) %}
 {%- set bounds = slice_bounds(slice) -%}
-{%- set first_date = "date '" ~ bounds.first_date ~ "'" -%}
-{%- set last_date = "date '" ~ bounds.last_date ~ "'" -%}
-{%- set are_few = execute and bounds.anchors < var('few_anchors') -%}
-{%- set history = first_date ~ " - interval '31' day" -%}
+{%- set first_date, last_date = "date '" ~ bounds.first_date ~ "'", "date '" ~ bounds.last_date ~ "'" -%}
+{#- No window is longer than 30 days. -#}
+{%- set history_start = first_date ~ " - interval '31' day" -%}
+{%- set in_slice = 'event_date between ' ~ first_date ~ ' and ' ~ last_date -%}
+{%- set are_few = execute and bounds.entity_rows < var('few_entity_rows') -%}
 with
 
-anchors as (
-    select * from {{ ref('int_training_anchors') }}
+entity_rows as (
+    select * from {{ ref('int_training_entity_rows') }}
     where slice = {{ slice }}
 ),
 
-transactions as (
+payments as (
     select * from {{ ref('int_transactions_enriched') }}
-    where event_date between {{ first_date }} and {{ last_date }}
+    where {{ in_slice }}
 ),
 
-user_anchors as (
+{# The user's state is as of the payment itself ... #}
+user_entity_rows as (
     select
-        transaction_id as anchor_id,
+        transaction_id as entity_row_id,
         user_id,
         event_time as as_of
-    from anchors
+    from entity_rows
 ),
 
 user_states as (
-    {{ user_state('user_anchors', history, last_date, with_sets=are_few) }}
+    {{ user_state('user_entity_rows', history_start, last_date, with_sets=are_few) }}
 ),
 
-frauds_before as (
-    {{ confirmed_frauds('user_anchors') }}
+user_frauds as (
+    {{ user_frauds('user_entity_rows') }}
 ),
 
-merchant_anchors as (
+{# ... and the merchant's as of the start of the payment's day. #}
+merchant_entity_rows as (
     select distinct
         merchant_id,
         event_date as as_of_date
-    from anchors
+    from entity_rows
 ),
 
 merchant_states as (
-    {{ merchant_state('merchant_anchors', history, last_date) }}
+    {{ merchant_state('merchant_entity_rows', history_start, last_date) }}
 ),
 
-verdicts as (
-    select
-        transaction_id,
-        event_date,
-        max_by(is_fraud, reported_at) as is_fraud,
-        max_by(fraud_type, reported_at) as fraud_type,
-        max(reported_at) as reported_at
-    from {{ ref('stg_labels') }}
-    where event_date between {{ first_date }} and {{ last_date }}
-    group by transaction_id, event_date
+{# The label may be of any later time: it is what the model learns, not what it knows. #}
+labels as (
+    {{ newest_labels(in_slice) }}
 ),
 
 final as (
     select
         ---------- ids
-        transactions.transaction_id,
-        transactions.user_id,
-        transactions.merchant_id,
-        transactions.event_time,
+        payments.transaction_id,
+        payments.user_id,
+        payments.merchant_id,
+        payments.event_time,
 
         ---------- the payment
-        cast(transactions.amount as double) as amount,
-        transactions.is_international,
-        transactions.device_type,
-        transactions.event_hour,
-        transactions.is_night,
-        transactions.is_weekend,
-        transactions.merchant_category,
-        transactions.merchant_category_risk,
-
-        ---------- the user just before it
-        {% for name in user_state_numbers() %}states.{{ name }},
+        cast(payments.amount as double) as amount,
+        payments.is_international,
+        payments.device_type,
+        {% for name in payment_features() %}payments.{{ name }},
         {% endfor %}
-        coalesce(frauds_before.confirmed_frauds, 0) as confirmed_frauds,
 
-        ---------- the merchant at the start of the day
-        {% for name in merchant_state_numbers() %}merchants.{{ name }},
+        ---------- its user just before it
+        {% for name in user_payment_features() %}user_states.{{ name }},
+        {% endfor %}
+        {% for name in user_fraud_features() %}coalesce(user_frauds.{{ name }}, 0) as {{ name }},
+        {% endfor %}
+
+        ---------- its merchant at the start of the day
+        {% for name in merchant_features() %}merchant_states.{{ name }},
         {% endfor %}
 
         ---------- the payment against the user's habits
-        {{ against_habits('cast(transactions.amount as double)', 'transactions.event_time', 'states') }},
+        {% set habits = habit_features('cast(payments.amount as double)', 'payments.event_time', 'user_states') %}
+        {% for name, expression in habits.items() %}{{ expression }} as {{ name }},
+        {% endfor %}
 
         ---------- label
-        coalesce(verdicts.is_fraud, false) as is_fraud,
-        verdicts.fraud_type,
-        verdicts.reported_at as label_reported_at,
+        coalesce(labels.is_fraud, false) as is_fraud,
+        labels.fraud_type,
+        labels.reported_at as label_reported_at,
 
-        ---------- what was known when this row was computed
-        anchors.settled_through,
-        anchors.transactions_through,
-        anchors.labels_through,
-        transactions.event_date
-    from anchors
-    inner join transactions
-        on anchors.transaction_id = transactions.transaction_id and anchors.event_date = transactions.event_date
-    inner join user_states as states
-        on anchors.transaction_id = states.anchor_id
-    inner join merchant_states as merchants
-        on anchors.merchant_id = merchants.merchant_id and anchors.event_date = merchants.as_of_date
-    left join frauds_before
-        on anchors.transaction_id = frauds_before.anchor_id
-    left join verdicts
-        on anchors.transaction_id = verdicts.transaction_id and anchors.event_date = verdicts.event_date
+        ---------- up to where Bronze was included when this row was computed
+        entity_rows.matured_through,
+        entity_rows.transactions_through,
+        entity_rows.labels_through,
+        payments.event_date
+    from entity_rows
+    inner join payments
+        on entity_rows.transaction_id = payments.transaction_id and entity_rows.event_date = payments.event_date
+    inner join user_states
+        on entity_rows.transaction_id = user_states.entity_row_id
+    inner join merchant_states
+        on entity_rows.merchant_id = merchant_states.merchant_id and entity_rows.event_date = merchant_states.as_of_date
+    left join user_frauds
+        on entity_rows.transaction_id = user_frauds.entity_row_id
+    left join labels
+        on entity_rows.transaction_id = labels.transaction_id and entity_rows.event_date = labels.event_date
 )
 
 select * from final
-{#- Says to Trino that there is nothing to plan. -#}
-{{- '\nwhere false' if execute and not bounds.anchors }}
+{#- Without entity rows Trino need not plan the rest. -#}
+{{- '\nwhere false' if execute and not bounds.entity_rows }}
 {% endmacro %}
-
-{# How many anchors a slice has, and the days of the first and of the last: constants, so that only the partitions that
-   matter are read. #}
-{% macro slice_bounds(slice) -%}
-    {%- set bounds = {'anchors': 0, 'first_date': '1970-01-01', 'last_date': '1970-01-01'} -%}
-    {%- if execute -%}
-        {%- set row = run_query(
-            'select count(*), cast(min(event_date) as varchar), cast(max(event_date) as varchar) from '
-            ~ ref('int_training_anchors') ~ ' where slice = ' ~ slice
-        ).rows[0] -%}
-        {%- if row[0] -%}
-            {%- do bounds.update({'anchors': row[0], 'first_date': row[1], 'last_date': row[2]}) -%}
-        {%- endif -%}
-    {%- endif -%}
-    {{ return(bounds) }}
-{%- endmacro %}
-
-{# Merges all slices after the first into mart_training_examples: its post-hook. #}
-{% macro merge_further_slices() %}
-    {%- if execute -%}
-        {%- set slices = run_query('select max(slice) from ' ~ ref('int_training_anchors')).columns[0][0] or 0 -%}
-        {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='quoted') | list -%}
-        {%- for slice in range(1, slices + 1) -%}
-            {%- do log('training examples: slice ' ~ (slice + 1) ~ ' of ' ~ (slices + 1), info=true) -%}
-            {%- call statement('merge_slice') -%}
-                merge into {{ this }} as old
-                using ({{ training_examples(slice) }}) as new
-                    on old.event_date = new.event_date and old.transaction_id = new.transaction_id
-                when matched then update set
-                    {% for column in columns %}{{ column }} = new.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
-                when not matched then insert ({{ columns | join(', ') }})
-                    values ({% for column in columns %}new.{{ column }}{{ ', ' if not loop.last }}{% endfor %})
-            {%- endcall -%}
-        {%- endfor -%}
-    {%- endif -%}
-{% endmacro %}
-
-{# A value in the rows of the last slice, and in those before it the one from the run before. #}
-{% macro once_complete(now, before) -%}
-    if(slice = max(slice) over (), {{ now }}, {{ before or 'null' }})
-{%- endmacro %}
-
-{# mart_training_examples as the run before left it, if there was one. Looked up, not referenced, since it is built from
-   int_training_anchors, which asks for it. #}
-{% macro examples_so_far() -%}
-    {{ return(adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute) }}
-{%- endmacro %}

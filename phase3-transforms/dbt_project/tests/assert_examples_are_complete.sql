@@ -1,4 +1,4 @@
--- Every settled payment of Silver is an example, once, as far as Silver was there when the examples were built.
+-- Every matured payment of Silver is an example, once. Only what Silver had when the examples were built counts.
 with
 
 examples as (
@@ -9,26 +9,26 @@ examples as (
     group by event_date
 ),
 
-settled as (
+matured as (
     select
         event_date,
         count(*) as transactions
     from {{ ref('stg_transactions') }}
     where
-        event_time <= (select max(settled_through) from {{ ref('mart_training_examples') }})
+        event_time <= (select max(matured_through) from {{ ref('mart_training_examples') }})
         and loaded_at <= (select max(transactions_through) from {{ ref('mart_training_examples') }})
     group by event_date
 ),
 
 final as (
     select
-        settled.event_date,
-        settled.transactions,
+        matured.event_date,
+        matured.transactions,
         examples.examples
-    from settled
+    from matured
     left join examples
-        on settled.event_date = examples.event_date
-    where settled.transactions is distinct from examples.examples
+        on matured.event_date = examples.event_date
+    where matured.transactions is distinct from examples.examples
 )
 
 select * from final

@@ -1,4 +1,4 @@
--- Between one in 10,000 and one in 20 of the settled payments are fraud, once there are enough of them to tell.
+-- Between one in 10,000 and one in 20 of the matured payments are fraud, once there are enough of them for an estimate.
 select
     count(*) as examples,
     avg(cast(is_fraud as double)) as fraud_rate

@@ -1,4 +1,4 @@
--- A label whose payment is not in Silver counts for nothing; a few may be ahead of their payments.
+-- A label whose payment is not in Silver has no effect; a few labels may arrive before their payments.
 {{ config(severity='warn') }}
 select labels.*
 from {{ ref('stg_labels') }} as labels

@@ -1,4 +1,4 @@
--- No payment lies after the data clock's now, and none after the moment at which Bronze got it (five minutes of skew).
+-- No payment happened after Bronze got it (give or take five minutes of clock skew).
 select
     transaction_id,
     event_time,

@@ -1,4 +1,4 @@
--- What a day holds, the week holds, and the month.
+-- What counts in a day also counts in the week, and in the month.
 select *
 from {{ ref('mart_fraud_features') }}
 where

@@ -1,7 +1,7 @@
 {%- set today = 'date(' ~ as_of() ~ ')' -%}
 with
 
-anchors as (
+entity_rows as (
     select distinct
         merchant_id,
         {{ today }} as as_of_date
@@ -10,7 +10,7 @@ anchors as (
 ),
 
 final as (
-    {{ merchant_state('anchors', today ~ " - interval '30' day", today) }}
+    {{ merchant_state('entity_rows', today ~ " - interval '30' day", today) }}
 )
 
 select * from final

@@ -1,6 +1,10 @@
-{{ config(materialized='table') }}
+{#- The hook drops the table of an earlier release, which had another name. -#}
+{{ config(
+    materialized='table',
+    pre_hook="drop table if exists {{ this.database }}.{{ this.schema }}.int_training_anchors"
+) }}
 {%- set examples = examples_so_far() -%}
-{%- set everything = flags.FULL_REFRESH or not examples -%}
+{%- set everything = not examples -%}
 {%- set queries = {
     'as_of': newest_event(),
     'transactions': newest('loaded_at', ref('stg_transactions')),
@@ -8,13 +12,13 @@
 } -%}
 {%- if not everything -%}
     {%- do queries.update({
-        'settled_before': newest('settled_through', examples),
+        'matured_before': newest('matured_through', examples),
         'transactions_before': newest('transactions_through', examples),
         'labels_before': newest('labels_through', examples)
     }) -%}
 {%- endif -%}
 {%- set known = moments(queries) -%}
-{%- set settled = known.as_of ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
+{%- set matured = known.as_of ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
 
 with
 
@@ -27,7 +31,7 @@ transactions as (
         event_date,
         loaded_at
     from {{ ref('stg_transactions') }}
-    where event_time <= {{ settled }}
+    where event_time <= {{ matured }}
 ),
 
 {% if everything %}
@@ -42,12 +46,12 @@ transactions as (
         select * from {{ ref('stg_labels') }}
     ),
 
-    newly_settled as (
+    newly_matured as (
         select
             transaction_id,
             event_date
         from transactions
-        where event_time > {{ known.settled_before }}
+        where event_time > {{ known.matured_before }}
     ),
 
     arrived as (
@@ -60,7 +64,7 @@ transactions as (
         where loaded_at > {{ known.labels_before }}
     ),
 
-    {# A payment that came late is history for its user's and its merchant's payments of the 30 days after it. #}
+    {# A payment that came late is history for the payments of its user and of its merchant in the 30 days after it. #}
     late_for_users as (
         select
             user_id,
@@ -79,14 +83,14 @@ transactions as (
         group by merchant_id
     ),
 
-    {# So is a label that came late, from its report on: for its user for ever, for its merchant as long as the payment
-       itself is in the window. #}
+    {# So is a label that came late, from its report on: for its user for ever, for its merchant while the labelled
+       payment is in the window. #}
     reported_for_users as (
         select
             user_id,
             min(reported_at) as first_time
         from reported
-        where reported_at <= {{ settled }}
+        where reported_at <= {{ matured }}
         group by user_id
     ),
 
@@ -98,7 +102,7 @@ transactions as (
         from reported
         inner join transactions
             on reported.transaction_id = transactions.transaction_id and reported.event_date = transactions.event_date
-        where reported.reported_at <= {{ settled }}
+        where reported.reported_at <= {{ matured }}
         group by transactions.merchant_id
     ),
 
@@ -106,7 +110,7 @@ transactions as (
         select
             transaction_id,
             event_date
-        from newly_settled
+        from newly_matured
         union distinct
         select
             transaction_id,
@@ -159,10 +163,9 @@ transactions as (
     ),
 {% endif %}
 
-anchors as (
+entity_rows as (
     select
         transactions.*,
-        {# Built slice by slice, oldest first: a window function over all payments at once would not fit into memory. #}
         (row_number() over (order by transactions.event_time) - 1) / {{ var('training_slice') }} as slice
     from transactions
     inner join changed
@@ -178,11 +181,11 @@ final as (
         event_date,
         slice,
 
-        {# Up to where Silver is in the examples once this row is: it takes the last slice to say so. #}
-        {{ once_complete(settled, known.settled_before) }} as settled_through,
+        {# Up to where the examples include Silver once this row is one of them; only the last slice says so. #}
+        {{ once_complete(matured, known.matured_before) }} as matured_through,
         {{ once_complete(known.transactions, known.transactions_before) }} as transactions_through,
         {{ once_complete(known.labels, known.labels_before) }} as labels_through
-    from anchors
+    from entity_rows
 )
 
 select * from final

@@ -2,9 +2,9 @@
 {%- set today = 'date(' ~ as_of ~ ')' -%}
 with
 
-anchors as (
+entity_rows as (
     select distinct
-        user_id as anchor_id,
+        user_id as entity_row_id,
         user_id,
         {{ as_of }} as as_of
     from {{ ref('stg_transactions') }}
@@ -12,13 +12,13 @@ anchors as (
 ),
 
 states as (
-    {{ user_state('anchors', today ~ " - interval '30' day", today, with_sets=true, of_all=true) }}
+    {{ user_state('entity_rows', today ~ " - interval '30' day", today, with_sets=true, of_all=true) }}
 ),
 
 final as (
     select
-        anchor_id as user_id,
-        {% for name in user_state_numbers() %}{{ name }},
+        entity_row_id as user_id,
+        {% for name in user_payment_features() %}{{ name }},
         {% endfor %}
         last_event_time,
         {{ as_of }} as as_of

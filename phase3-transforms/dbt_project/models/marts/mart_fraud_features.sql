@@ -1,6 +1,6 @@
 {{ config(materialized='table') }}
-{#- Every row is true for another moment after a run, so all of them are written anew. What the table holds already is
-    who ever paid: that spares reading all of Silver. -#}
+{#- Each run computes all rows for a new moment, so it replaces the table. The old table lists all users who ever paid,
+    so the run need not read all of Silver for them. -#}
 {%- set before = load_cached_relation(this) if execute and not flags.FULL_REFRESH -%}
 {%- set as_of = as_of() -%}
 
@@ -10,7 +10,7 @@ velocity as (
     select * from {{ ref('int_user_velocity') }}
 ),
 
-{# Who was active once stays, with zeros when 30 days have passed. #}
+{# A user who paid once stays, with zeros after 30 days without a payment. #}
 known_users as (
     {% if before %}
         select user_id from {{ this }}
@@ -21,30 +21,31 @@ known_users as (
 
 users_with_frauds as (
     select distinct
-        user_id as anchor_id,
+        user_id as entity_row_id,
         user_id,
         {{ as_of }} as as_of
     from {{ ref('int_known_frauds') }}
 ),
 
-frauds_before as (
-    {{ confirmed_frauds('users_with_frauds') }}
+frauds as (
+    {{ user_frauds('users_with_frauds') }}
 ),
 
 final as (
     select
         coalesce(velocity.user_id, known_users.user_id) as user_id,
 
-        {% for name in user_state_numbers() %}coalesce(velocity.{{ name }}, 0) as {{ name }},
+        {% for name in user_payment_features() %}coalesce(velocity.{{ name }}, 0) as {{ name }},
         {% endfor %}
-        coalesce(frauds_before.confirmed_frauds, 0) as confirmed_frauds,
+        {% for name in user_fraud_features() %}coalesce(frauds.{{ name }}, 0) as {{ name }},
+        {% endfor %}
         velocity.last_event_time,
         {{ as_of }} as as_of
     from velocity
     full outer join known_users
         on velocity.user_id = known_users.user_id
-    left join frauds_before
-        on coalesce(velocity.user_id, known_users.user_id) = frauds_before.anchor_id
+    left join frauds
+        on coalesce(velocity.user_id, known_users.user_id) = frauds.entity_row_id
 )
 
 select * from final

@@ -17,7 +17,7 @@
 
 with
 
-{# Whole days are computed anew in which something is new: partitions of Silver. #}
+{# A day with anything new is computed again as a whole, since days are the partitions of Silver. #}
 {% if is_incremental() %}
     changed_days as (
         select event_date
@@ -37,13 +37,8 @@ transactions as (
     {% endif %}
 ),
 
-verdicts as (
-    select
-        transaction_id,
-        event_date,
-        max_by(is_fraud, reported_at) as is_fraud
-    from {{ ref('stg_labels') }}
-    group by transaction_id, event_date
+labels as (
+    {{ newest_labels() }}
 ),
 
 final as (
@@ -57,14 +52,14 @@ final as (
         count_if(transactions.is_international) as international_transactions,
         count_if(transactions.amount >= {{ var('high_amount') }}) as high_amount_transactions,
         count_if(transactions.is_late) as late_transactions,
-        count_if(verdicts.is_fraud) as known_frauds,
-        coalesce(cast(sum(transactions.amount) filter (where verdicts.is_fraud) as double), 0) as known_fraud_amount,
-        cast(count_if(verdicts.is_fraud) as double) / count(*) as known_fraud_rate,
+        count_if(labels.is_fraud) as known_frauds,
+        coalesce(cast(sum(transactions.amount) filter (where labels.is_fraud) as double), 0) as known_fraud_amount,
+        cast(count_if(labels.is_fraud) as double) / count(*) as known_fraud_rate,
         {{ through.transactions }} as transactions_through,
         {{ through.labels }} as labels_through
     from transactions
-    left join verdicts
-        on transactions.transaction_id = verdicts.transaction_id and transactions.event_date = verdicts.event_date
+    left join labels
+        on transactions.transaction_id = labels.transaction_id and transactions.event_date = labels.event_date
     group by date_trunc('hour', transactions.event_time)
 )
 

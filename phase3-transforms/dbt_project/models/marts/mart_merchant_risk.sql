@@ -1,5 +1,5 @@
 {{ config(materialized='table') }}
-{#- All rows are written anew, as in mart_fraud_features. -#}
+{#- Each run replaces the table, as in mart_fraud_features. -#}
 {%- set before = load_cached_relation(this) if execute and not flags.FULL_REFRESH -%}
 {%- set as_of = as_of() -%}
 
@@ -13,7 +13,7 @@ reference as (
     select * from {{ ref('merchants') }}
 ),
 
-{# A merchant that was paid once stays, with zeros when 30 days have passed. #}
+{# A merchant that was paid once stays, with zeros after 30 days without a payment. #}
 known_merchants as (
     select merchant_id from reference
     union distinct
@@ -31,9 +31,9 @@ final as (
         coalesce(reference.category, 'unknown') as merchant_category,
         {{ category_risk('reference.category_risk') }} as merchant_category_risk,
         reference.country,
-        {% for name in merchant_state_numbers() %}coalesce(velocity.{{ name }}, 0) as {{ name }},
+        {% for name in merchant_features() %}coalesce(velocity.{{ name }}, 0) as {{ name }},
         {% endfor %}
-        with_timezone(cast(date({{ as_of }}) as timestamp(3)), 'UTC') as as_of
+        {{ start_of_day('date(' ~ as_of ~ ')') }} as as_of
     from velocity
     full outer join known_merchants
         on velocity.merchant_id = known_merchants.merchant_id

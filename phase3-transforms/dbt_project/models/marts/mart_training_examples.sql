@@ -6,6 +6,6 @@
     properties={'partitioned_by': "array['event_date']"},
     post_hook='{{ merge_further_slices() }}'
 ) }}
-{#- The query is a macro, since it runs once for each slice: macros/training_examples.sql. -#}
-{{- require_all_anchors() -}}
+{#- The query runs once for each slice, so it is a macro: macros/training_examples.sql. -#}
+{{- require_all_entity_rows() -}}
 {{ training_examples(0) }}

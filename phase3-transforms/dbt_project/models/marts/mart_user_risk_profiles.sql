@@ -1,5 +1,5 @@
 {{ config(materialized='table') }}
-{#- Thresholds for people who read reports; the model that scores payments has none of them. -#}
+{#- These thresholds are for people who read reports; the model that scores payments uses none of them. -#}
 
 with
 
@@ -7,7 +7,7 @@ features as (
     select * from {{ ref('mart_fraud_features') }}
 ),
 
-places as (
+main_countries as (
     select
         user_id,
         max_by(country, payments) as main_country
@@ -26,7 +26,7 @@ places as (
 final as (
     select
         features.user_id,
-        places.main_country,
+        main_countries.main_country,
         case
             when features.transactions_30d = 0 then 'inactive'
             when features.transactions_7d > 2 * 7 * features.transactions_30d / 30.0 then 'rising'
@@ -57,8 +57,8 @@ final as (
         features.last_event_time,
         features.as_of
     from features
-    left join places
-        on features.user_id = places.user_id
+    left join main_countries
+        on features.user_id = main_countries.user_id
 )
 
 select * from final

@@ -19,7 +19,7 @@ renamed as (
         transaction_id,
         user_id,
 
-        ---------- verdict
+        ---------- label
         is_fraud,
         fraud_type,
 

@@ -10,7 +10,7 @@ with
 source as (
     select * from {{ source('bronze', 'transactions') }}
     {% if is_incremental() %}
-        {# Ten minutes over, in case the clock of Bronze's writer was set back; what is there already is left out. #}
+        {# Ten minutes more, in case the clock of Bronze's writer was set back; copies are left out below. #}
         where loaded_at > {{ moments({'loaded': newest('loaded_at', this)}).loaded }} - interval '10' minute
     {% endif %}
 ),
@@ -29,7 +29,7 @@ renamed as (
         is_international,
         device_type,
 
-        ---------- place
+        ---------- merchant and location
         merchant_name,
         country,
         city,

@@ -1,4 +1,4 @@
-{# No two rows with the same values, among those of the last `days` days of data: what one run can have broken. #}
+{# No two rows with the same values, among those of the last `days` days of data: a run adds few rows to older days. #}
 {% test unique_recently(model, columns, days=35) %}
     select {{ columns | join(', ') }}
     from {{ model }}

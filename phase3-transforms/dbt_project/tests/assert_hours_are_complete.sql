@@ -1,5 +1,5 @@
--- No payment of the last days is missing in the hourly metrics, and none is counted twice. What came into Silver after
--- the metrics were built is not looked for: the test may run at any time, in the middle of a run of the pipeline too.
+-- No payment of the last days is missing in the hourly metrics, and none is counted twice. Payments that reached Silver
+-- after the metrics were built don't count: the test may run at any time, also in the middle of a run of the pipeline.
 with
 
 hours as (

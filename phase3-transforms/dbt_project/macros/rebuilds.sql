@@ -1,0 +1,53 @@
+{# When a table is rebuilt from all of Silver instead of being added to. #}
+
+{# Overrides dbt's own macro: a table with a column that its model no longer has is rebuilt, too. A merge would leave
+   that column behind, with values that nothing updates. #}
+{% macro should_full_refresh() %}
+    {%- set configured = config.get('full_refresh') -%}
+    {%- if configured is not none -%}
+        {{ return(configured) }}
+    {%- endif -%}
+    {{ return(
+        flags.FULL_REFRESH
+        or (execute and config.get('materialized') == 'incremental' and has_removed_columns(load_cached_relation(this)))
+    ) }}
+{% endmacro %}
+
+{# Whether a table has a column that the contract of its model does not list. #}
+{% macro has_removed_columns(relation) -%}
+    {%- set found = [] -%}
+    {%- if relation and relation.is_table -%}
+        {%- for node in graph.nodes.values() -%}
+            {%- if node.resource_type == 'model' and node.name == relation.identifier and node.contract.enforced -%}
+                {%- for column in adapter.get_columns_in_relation(relation) -%}
+                    {%- do found.append(column.name) if column.name not in node.columns -%}
+                {%- endfor -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(found | length > 0) }}
+{%- endmacro %}
+
+{# mart_training_examples as the previous run left it; none if there is no such table, or if this run rebuilds it. It is
+   looked up, not referenced, since it is built from int_training_entity_rows, which asks for it. #}
+{% macro examples_so_far() -%}
+    {%- set examples = adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute else none -%}
+    {{ return(none if flags.FULL_REFRESH or has_removed_columns(examples) else examples) }}
+{%- endmacro %}
+
+{# A rebuild of the examples needs the entity rows of all matured payments, not only those of the last run. #}
+{% macro require_all_entity_rows() -%}
+    {%- if execute and flags.WHICH in ['run', 'build'] and not is_incremental() -%}
+        {%- set matured = as_of() ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
+        {%- set missing = run_query(
+            '(select transaction_id from ' ~ ref('stg_transactions') ~ ' where event_time <= ' ~ matured ~ ')'
+            ~ ' except (select transaction_id from ' ~ ref('int_training_entity_rows') ~ ') limit 1'
+        ) -%}
+        {%- if missing | length -%}
+            {{ exceptions.raise_compiler_error(
+                'mart_training_examples needs a rebuild, but int_training_entity_rows has only what the last run '
+                ~ 'changed. Build both: dbt run --full-refresh --select int_training_entity_rows mart_training_examples'
+            ) }}
+        {%- endif -%}
+    {%- endif -%}
+{%- endmacro %}
