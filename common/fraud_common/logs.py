@@ -24,7 +24,6 @@ def json_formatter() -> logging.Formatter:
         "%(levelname)s %(name)s %(message)s",
         rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
         timestamp="time",
-        json_default=str,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import kafka_exporter.__main__ as program
 import pytest
@@ -101,7 +102,9 @@ def test_an_outage_is_a_metric_and_one_line(caplog: pytest.LogCaptureFixture) ->
     assert ["kafka_brokers" in metrics for metrics in seen] == [True, False, False, True]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "is kafka up?" in caplog.messages[0]
-    assert json.loads(json_formatter().format(caplog.records[0]))["level"] == "warning"
+    line = json.loads(json_formatter().format(caplog.records[0]))
+    assert line["level"] == "warning"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", line["time"])
 
 
 def test_registering_needs_no_broker() -> None:
