@@ -1,7 +1,7 @@
-"""Looks at a running stack for a while, minute by minute, then stops the producer and counts every payment of the time.
+"""Watches a running stack minute by minute, then stops the producer and counts every payment of that time.
 
 Prints Markdown: the series, each service's memory after the warm-up and at the end, and the counts. Exit code 1 when a
-payment is lost or doubled, or memory grew beyond the limit. Run by `make bench PARTS=soak`.
+payment is lost or duplicated, or memory grew beyond the limit. Run by `make bench PARTS=soak`.
 """
 
 import argparse
@@ -17,11 +17,13 @@ from typing import Any
 
 import docker
 import httpx2
-from kafka_tools import read_topic, registered
-from lags import DEAD_LETTERS, RAW, SCORED, bronze_lag, ends, scorer_lag, stream_lag
-from feature_store.gold import GoldSettings, gold
+from feature_store.lakehouse import gold_cursor
 from fraud_common.avro import decode
-from stack import metric, postgres, service, wait_until
+from fraud_common.settings import TrinoSettings
+from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
+from kafka_tools import read_topic, schema_of
+from lags import bronze_lag, ends, scorer_lag, stream_lag
+from serving_stack import metric, postgres, service, wait_until
 
 PROMETHEUS = "http://prometheus:9090"
 P95 = "histogram_quantile(0.95, sum by (le) (rate(fraud_batch_latency_seconds_bucket[1m]))) * 1000"
@@ -37,7 +39,7 @@ class Sample:
     minute: float
     sent: int
     scored: int
-    lags: tuple[int, int, int]  # of Bronze, the scorer, the feature stream
+    lags: dict[str, int]  # by consumer
     p95_ms: float
     memory: dict[str, int]  # MiB by service
 
@@ -55,7 +57,7 @@ def print_head(*cells: str) -> None:
 
 
 def memory_of_processes() -> dict[str, int]:
-    """Anonymous memory of each service in MiB: what its processes hold, without the page cache of their files."""
+    """Anonymous memory of each service in MiB: that of its processes, without the page cache of their files."""
     project = f"com.docker.compose.project={os.environ['COMPOSE_PROJECT_NAME']}"
     running = docker.from_env().containers.list(filters={"label": [project, "com.docker.compose.oneoff=False"]})
 
@@ -76,13 +78,13 @@ def p95_ms() -> float:
 
 def look(started: float) -> Sample:
     """Take a sample."""
-    lags = bronze_lag(), scorer_lag(), stream_lag()
-    sent, scored = sum(ends(RAW).values()), sum(ends(SCORED).values())
+    lags = {"Bronze": bronze_lag(), "the scorer": scorer_lag(), "the stream": stream_lag()}
+    sent, scored = sum(ends(TRANSACTIONS).values()), sum(ends(SCORED).values())
     return Sample((time.monotonic() - started) / 60, sent, scored, lags, p95_ms(), memory_of_processes())
 
 
 def watch(minutes: int) -> list[Sample]:
-    """A sample a minute, told as it is taken."""
+    """Take a sample a minute, and print each."""
     started = time.monotonic()
     samples = [look(started)]
     print_head(
@@ -97,7 +99,7 @@ def watch(minutes: int) -> list[Sample]:
         print_row(
             f"{now.minute:.0f}",
             *[f"{rate:.0f}" for rate in rates],
-            *[f"{lag:,}" for lag in now.lags],
+            *[f"{lag:,}" for lag in now.lags.values()],
             f"{now.p95_ms:.1f}",
             f"{sum(now.memory.values()):,}",
         )
@@ -118,23 +120,23 @@ def memory_growth(samples: list[Sample], warm_up: int) -> float:
 
 
 def ids_in(topic: str, begin: Mapping[int, int]) -> Counter[str]:
-    """How often each transaction id stands in a topic from these offsets on."""
-    _, schema = registered(topic)
+    """How often each transaction id is in a topic from these offsets on."""
+    schema = schema_of(topic)
     return Counter(
         str(decode(message.value() or b"", schema)["transaction_id"]) for message in read_topic(topic, begin)
     )
 
 
 def ids_in_bronze(begin: Mapping[int, int]) -> Counter[str]:
-    """The same, of the rows that Bronze has from these offsets on."""
-    places = " or ".join(f"(kafka_partition = {each} and kafka_offset >= {offset})" for each, offset in begin.items())
-    with gold(GoldSettings()) as trino:
-        trino.execute(f"select transaction_id from bronze.transactions where {places}")
+    """The same for the rows that Bronze has from these offsets on."""
+    since = " or ".join(f"(kafka_partition = {each} and kafka_offset >= {offset})" for each, offset in begin.items())
+    with gold_cursor(TrinoSettings()) as trino:
+        trino.execute(f"select transaction_id from bronze.transactions where {since}")
         return Counter(transaction_id for (transaction_id,) in trino)
 
 
 def ids_in_predictions(since: float) -> Counter[str]:
-    """The same, of the predictions that were made since then."""
+    """The same for the predictions that were made since then."""
     # A named cursor reads on the server's side, in pieces; it needs a transaction.
     connection = postgres()
     connection.autocommit = False
@@ -144,16 +146,16 @@ def ids_in_predictions(since: float) -> Counter[str]:
 
 
 def every_payment_once(sent: Counter[str], places: Mapping[str, Counter[str]]) -> bool:
-    """Print what is missing and what is doubled in each place; returns whether nothing is."""
-    print_head("place", "payments", "missing", "doubled")
+    """Print what is missing and what is duplicated in each place; returns whether nothing is."""
+    print_head("place", "payments", "missing", "duplicated")
     print_row("transactions.raw", f"{len(sent):,}", "", f"{sent.total() - len(sent):,}")
-    holds = sent.total() == len(sent) > 0
+    complete = sent.total() == len(sent) > 0
     for place, found in places.items():
         missing = len(sent.keys() - found.keys())
-        doubled = sum(found[each] - 1 for each in sent if found[each] > 1)
-        print_row(place, f"{len(sent) - missing:,}", f"{missing:,}", f"{doubled:,}")
-        holds = holds and not missing and not doubled
-    return holds
+        duplicated = sum(found[each] - 1 for each in sent if found[each] > 1)
+        print_row(place, f"{len(sent) - missing:,}", f"{missing:,}", f"{duplicated:,}")
+        complete = complete and not missing and not duplicated
+    return complete
 
 
 def main() -> int:
@@ -162,7 +164,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=45, help="after the warm-up (45)")
     parser.add_argument("--warm-up", type=int, default=10, help="minutes before the first comparison (10)")
     arguments = parser.parse_args()
-    raw, scored, refused = ends(RAW), ends(SCORED), ends(DEAD_LETTERS)
+    raw, scored, refused = ends(TRANSACTIONS), ends(SCORED), ends(DEAD_LETTERS)
     since = time.time() - 60
     samples = watch(arguments.warm_up + arguments.minutes)
     growth = memory_growth(samples, arguments.warm_up)
@@ -175,7 +177,7 @@ def main() -> int:
         "transactions.scored": ids_in(SCORED, scored),
         "predictions": ids_in_predictions(since),
     }
-    once = every_payment_once(ids_in(RAW, raw), places)
+    once = every_payment_once(ids_in(TRANSACTIONS, raw), places)
     dead = len(read_topic(DEAD_LETTERS, refused))
     print(f"\nEvery payment is in every place once: {'yes' if once else 'NO'}; dead letters: {dead}.")
     print(f"Memory after the warm-up and at the end: {growth:+.1%}; the limit is {GROWTH_LIMIT:+.0%}.")

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from feature_store import coverage
+from feature_store.lakehouse import gold_cursor
+from feature_store.layout import USER_EVENTS, USER_LABELS, unpack_user
+from feature_store.rebuild import read_labels, read_payments
 from features import DAY_MS
-from kafka_tools import committed, read_topic, registered
-from kills import kill_main_process
-from lags import DEAD_LETTERS, RAW, SCORED, bronze_lag, stream_lag
-from feature_store import event_store
-from feature_store.event_store import USER_EVENTS, USER_VERDICTS
-from feature_store.rebuild import read_payments, read_verdicts
-from feature_store.gold import GoldSettings, gold
 from fraud_common.avro import SerializationError, decode
-from stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
+from fraud_common.settings import TrinoSettings
+from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
+from kafka_tools import committed, read_topic, schema_of
+from kills import kill_main_process
+from lags import bronze_lag, stream_lag
+from serving_stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
 
 
 def scored_by_now() -> int:
@@ -61,12 +63,12 @@ def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
     """From where the scorer began, without a gap, whatever was killed meanwhile."""
     service("producer").stop(timeout=60)
     last: dict[int, int] = defaultdict(int)
-    raw = read_topic(RAW)
+    raw = read_topic(TRANSACTIONS)
     for message in raw:
         last[message.partition()] = max(last[message.partition()], message.offset() + 1)
-    wait_until(lambda: committed("scorer", RAW) == last, "the scorer has caught up", 300)
+    wait_until(lambda: committed("scorer", TRANSACTIONS) == last, "the scorer has caught up", 300)
 
-    _, schema = registered(SCORED)
+    schema = schema_of(SCORED)
     scored = {decode(message.value() or b"", schema)["transaction_id"] for message in read_topic(SCORED)}
     refused = set()
     for message in read_topic(DEAD_LETTERS):
@@ -75,7 +77,7 @@ def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
             refused.add((int(headers["dlq.partition"]), int(headers["dlq.offset"])))
 
     # Where it began: the first payment of each partition that has a score.
-    _, schema = registered(RAW)
+    schema = schema_of(TRANSACTIONS)
     payments: dict[tuple[int, int], str] = {}
     for message in raw:
         try:
@@ -98,27 +100,27 @@ def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
 
 
 def test_the_stream_keeps_what_bronze_has() -> None:
-    """Every user's payments of 30 days and all verdicts, after all the kills; nothing is produced any more."""
+    """Every user's payments of 30 days and all labels, after all the kills; nothing more is produced."""
     store = redis_client()
-    with gold(GoldSettings()) as trino:
+    with gold_cursor(TrinoSettings()) as trino:
         # Bronze has no refused messages, so its last good one may come before the topic's end.
         wait_until(lambda: bronze_lag() == 0, "Bronze has caught up", 300)
         wait_until(lambda: stream_lag() == 0, "the stream has caught up", 300)
         payments: dict[tuple[str, int], bytes] = {}
-        horizon = event_store.clock(store) - 30 * DAY_MS
+        horizon = coverage.clock(store) - 30 * DAY_MS
         for payment in read_payments(trino, "bronze"):
             if payment.event_time >= horizon:
                 payments.setdefault((payment.user_id, payment.key), payment.pack())
-        verdicts = {(verdict.user_id, verdict.pack()) for verdict in read_verdicts(trino, "bronze")}
+        labels = {(label.user_id, label.pack()) for label in read_labels(trino, "bronze")}
     kept = {}
     for user, members in members_of(USER_EVENTS):
-        events = event_store.unpack_user(members, [])
+        events = unpack_user(members, [])
         kept |= {(user, member): at for member, at in zip(members, events.event_time.tolist(), strict=True)}
     recent = {place for place, at in kept.items() if at >= horizon}
     assert recent == {(user, member) for (user, _), member in payments.items()}
-    judged = {(user, member) for user, members in members_of(USER_VERDICTS) for member in members}
-    assert judged == verdicts
-    print(f"| stream | payments of 30 days {len(recent):,} | verdicts {len(judged):,} | different from Bronze 0 |")
+    in_redis = {(user, member) for user, members in members_of(USER_LABELS) for member in members}
+    assert in_redis == labels
+    print(f"| stream | payments of 30 days {len(recent):,} | labels {len(labels):,} | different from Bronze 0 |")
 
 
 def members_of(kind: str) -> Iterator[tuple[str, list[bytes]]]:

@@ -25,13 +25,12 @@ import numpy as np
 import psycopg2
 import redis
 import typer
-from features import MERCHANT_KEY, SNAPSHOT_SECONDS, MerchantFeatures, milliseconds
-from tqdm import tqdm
-
-from feature_store import event_store
-from feature_store.event_store import PaymentEvent
 from example_model import ExampleModel, example_model, publish
+from feature_store import writer
+from feature_store.layout import CLOCK_KEY, PaymentEvent
+from features import MERCHANT_KEY, SNAPSHOT_SECONDS, MerchantFeatures, milliseconds
 from serving.settings import MODEL_ALIAS, MODEL_NAME, Settings, load_settings
+from tqdm import tqdm
 
 PORT = 8765
 USERS, MERCHANTS, PAYMENTS = 10_000, 1_000, 60
@@ -79,9 +78,9 @@ def fill_redis(settings: Settings) -> None:
                 )
                 for number in range(start, min(start + 1000, total))
             ]
-            event_store.apply(client, payments, [], {}, cap=1000)
+            writer.apply(client, writer.Batch(payments), max_payments_per_user=1000)
             progress.update(len(payments))
-    client.set(event_store.CLOCK_KEY, milliseconds(NOW))
+    client.set(CLOCK_KEY, milliseconds(NOW))
     with client.pipeline(transaction=False) as pipeline:
         for number in range(MERCHANTS):
             merchant = MerchantFeatures("grocery", draw.randint(0, 2), as_of=NOW - timedelta(days=1))

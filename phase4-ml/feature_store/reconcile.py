@@ -1,9 +1,9 @@
-"""Is the stream right? Its features of some users beside those of Gold; what Redis lacks is taken from Bronze.
+"""Compares the stream's features of some users with those of Gold, and writes what Redis lacks from Bronze.
 
-python -m serving.reconciliation
+python -m feature_store.reconcile
 
-Upstream are mart_fraud_features and what the stream keeps in Redis; downstream are the stream's metrics. The pipeline
-runs it after each push. Payments that came late are in Redis before they are in Gold: those users are ahead, not wrong.
+Upstream are mart_fraud_features and the events in Redis; downstream are the stream's metrics. The pipeline runs it
+after each push. Payments that arrived late are in Redis before they are in Gold: those users are ahead, not wrong.
 """
 
 import argparse
@@ -18,52 +18,57 @@ from typing import Any
 
 import redis
 from features import UserFeatures
+from fraud_common.errors import UserError, one_line_errors
+from fraud_common.redis import redis_client
+from fraud_common.settings import load_settings
 from pydantic import Field
 from trino.dbapi import Cursor
 
-from feature_store import event_store
-from feature_store.event_store import USER_EVENTS, USER_VERDICTS, PaymentEvent, Verdict, unpack_user
-from feature_store.rebuild import read_payments, read_verdicts
-from feature_store.gold import GoldSettings, gold
-from serving.settings import load_settings
-from feature_store.snapshot_store import FeatureError, RedisSettings, snapshot_store
+from feature_store import coverage, writer
+from feature_store.lakehouse import gold_cursor
+from feature_store.layout import USER_EVENTS, USER_LABELS, Label, PaymentEvent, unpack_user
+from feature_store.pipelines import NamedPipeline
+from feature_store.rebuild import read_labels, read_payments
+from feature_store.settings import StoreSettings
+from feature_store.writer import Batch
 
 REPORT_KEY = "feature_stream:reconciliation"
 TOLERANCE = 1e-6
 
-
-# Airflow's word for skipped.
+# The exit code that Airflow takes for "skipped".
 SKIPPED = 99
 
 
-class NothingToCompare(Exception):  # noqa: N818 - no error
+class NothingToCompare(Exception):  # noqa: N818 - not an error
     """There is no stream yet."""
 
 
-class ReconciliationSettings(RedisSettings, GoldSettings):
-    """One typed value for each setting; the environment variable has the field's name in capitals."""
+class ReconciliationSettings(StoreSettings):
+    """How many users each comparison takes."""
 
     reconciled_users: int = Field(default=500, ge=1)
-    feature_stream_cap: int = Field(default=1000, ge=10, le=100_000)
 
 
 def sample(trino: Cursor, users: int) -> dict[str, UserFeatures]:
     """Some users, others every time, as Gold has them."""
     names = [field.name for field in fields(UserFeatures)]
     trino.execute(f"select user_id, {', '.join(names)} from mart_fraud_features order by random() limit {users}")
-    return {row[0]: UserFeatures.from_row(dict(zip(names, row[1:], strict=True))) for row in trino.fetchall()}
+    rows = [dict(zip(["user_id", *names], row, strict=True)) for row in trino.fetchall()]
+    return {row["user_id"]: UserFeatures.from_row(row) for row in rows}
 
 
 def streamed(store: redis.Redis, gold_rows: dict[str, UserFeatures]) -> dict[str, UserFeatures]:
     """The same users at the same moment from their events in Redis."""
-    pipeline = store.pipeline(transaction=False)
+    pipeline = NamedPipeline(store.pipeline(transaction=False))
     for user in gold_rows:
-        pipeline.zrange(USER_EVENTS.format(user), 0, -1)
-        pipeline.zrange(USER_VERDICTS.format(user), 0, -1)
-    answers = pipeline.execute()
+        pipeline.named("events", user).zrange(USER_EVENTS.format(user), 0, -1)
+        pipeline.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
+    results = pipeline.execute()
     return {
-        user: UserFeatures.from_events(unpack_user(events, verdicts), row.as_of, including=True)
-        for (user, row), events, verdicts in zip(gold_rows.items(), answers[::2], answers[1::2], strict=True)
+        user: UserFeatures.from_events(
+            unpack_user(results["events", user], results["labels", user]), row.as_of, including=True
+        )
+        for user, row in gold_rows.items()
         if row.as_of
     }
 
@@ -84,21 +89,24 @@ def differences(ours: UserFeatures, theirs: UserFeatures) -> list[str]:
 
 
 def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, users: Sequence[str]) -> int:
-    """Write what Bronze has of these users and Redis lacks; returns for how many that was anything.
+    """Write what Bronze has of these users and Redis lacks; returns for how many users that was anything.
 
-    Bronze is read once for all of them: a query for each would take minutes where many are ahead of Gold.
+    Bronze is read once for all of them: a query for each would take minutes if many are ahead of Gold.
     """
     if not users:
         return 0
     payments: dict[str, list[PaymentEvent]] = defaultdict(list)
-    verdicts: dict[str, list[Verdict]] = defaultdict(list)
+    labels: dict[str, list[Label]] = defaultdict(list)
     for payment in read_payments(trino, settings.bronze_schema, users):
         payments[payment.user_id].append(payment)
-    for verdict in read_verdicts(trino, settings.bronze_schema, users):
-        verdicts[verdict.user_id].append(verdict)
-    cap = settings.feature_stream_cap
-    applied = [event_store.apply(store, payments[user], verdicts[user], {}, cap, merchants=False) for user in users]
-    return sum(bool(each.payments or each.verdicts) for each in applied)
+    for label in read_labels(trino, settings.bronze_schema, users):
+        labels[label.user_id].append(label)
+    repaired = 0
+    for user in users:
+        batch = Batch(payments[user], labels[user], count_for_merchants=False)
+        applied = writer.apply(store, batch, settings.feature_stream_max_payments_per_user)
+        repaired += bool(applied.payments or applied.labels)
+    return repaired
 
 
 def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
@@ -106,20 +114,20 @@ def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
 
     Raises:
         NothingToCompare: no stream has ever filled this Redis.
-        FeatureError: Trino or Redis do not answer, or the stream is behind Gold.
+        UserError: Trino or Redis do not answer, or the stream is behind Gold.
     """
-    with snapshot_store(settings) as store, gold(settings) as trino:
-        if not event_store.positions(store):
+    with redis_client(settings) as store, gold_cursor(settings) as trino:
+        if not coverage.positions(store):
             raise NothingToCompare("no stream has filled this Redis yet: docker compose up -d feature-stream")
         rows = sample(trino, settings.reconciled_users)
         newest = max((row.as_of for row in rows.values() if row.as_of), default=None)
         if newest is None:
-            raise FeatureError("Gold has no users yet: build it with make dbt-run once there are payments")
-        clock = event_store.clock(store)
+            raise UserError("Gold has no users yet: build it with make dbt-run once there are payments")
+        clock = coverage.clock(store)
         if clock < newest.timestamp() * 1000:
-            raise FeatureError(
+            raise UserError(
                 f"the stream is {newest.timestamp() - clock / 1000:.0f} s of event time behind Gold: "
-                "does it run? docker compose ps feature-stream"
+                "is it running? docker compose ps feature-stream"
             )
         different = [user for user, ours in streamed(store, rows).items() if differences(ours, rows[user])]
         repaired = repair(trino, store, settings, different)
@@ -129,7 +137,7 @@ def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
             "at": round(time.time()),
             "checked": len(rows),
             "repaired": repaired,
-            # Still another value than Gold's though nothing is missing: Gold lacks what came late.
+            # Still another value than Gold's though nothing is missing: Gold lacks what arrived late.
             "ahead": len(left),
         }
         store.set(REPORT_KEY, json.dumps(report))
@@ -142,14 +150,13 @@ def _examples(left: dict[str, list[str]]) -> Sequence[str]:
 
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(prog="python -m serving.reconciliation", description=__doc__.splitlines()[0]).parse_args()
-    try:
-        print(json.dumps(reconcile(load_settings(ReconciliationSettings))))
-    except NothingToCompare as reason:
-        print(f"{reason}; skipped", file=sys.stderr)
-        sys.exit(SKIPPED)
-    except FeatureError as error:
-        sys.exit(f"error: {error}")
+    argparse.ArgumentParser(prog="python -m feature_store.reconcile", description=__doc__.splitlines()[0]).parse_args()
+    with one_line_errors():
+        try:
+            print(json.dumps(reconcile(load_settings(ReconciliationSettings))))
+        except NothingToCompare as reason:
+            print(f"{reason}; skipped", file=sys.stderr)
+            sys.exit(SKIPPED)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,17 @@ from typing import Any
 
 import psycopg2
 from confluent_kafka import Consumer, Message
+from feature_store.records import RuleViolation, to_label
+from fraud_common.avro import SerializationError
+from fraud_common.errors import Stopping
+from fraud_common.kafka import CONSUMER, readable, wait_for_topics
+from fraud_common.schema_registry import Decoder, Registry
+from fraud_common.service import ServiceSettings, run_service
 from prometheus_client import Counter, Gauge, Histogram
 from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from model_quality import store as quality_store
-from fraud_common.errors import Stopping
-from feature_store.records import BrokenRule, to_verdict
-from fraud_common.kafka import CONSUMER, readable, wait_for_topics
-from fraud_common.schema_registry import Decoder, Registry
-from fraud_common.service import ServiceSettings, run_service
-from fraud_common.avro import SerializationError
 
 log = logging.getLogger("model-quality")
 
@@ -94,9 +94,9 @@ def decode(batch: list[Message], decoder: Decoder, stop: threading.Event) -> lis
     for message in batch:
         try:
             record = decoder.decode_when_answered(message.value(), stop)
-            to_verdict(record, message.timestamp()[1])
+            to_label(record, message.timestamp()[1])
             labels.append(record)
-        except (BrokenRule, SerializationError, AttributeError, TypeError, ValueError):
+        except (RuleViolation, SerializationError, AttributeError, TypeError, ValueError):
             SKIPPED.inc()
     return labels
 

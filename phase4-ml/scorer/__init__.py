@@ -1,4 +1,4 @@
-"""The scorer: every live payment of transactions.raw to the API, its score to transactions.scored.
+"""The scorer: sends every live payment of transactions.raw to the API, and its score to transactions.scored.
 
-python -m serving.scorer
+python -m scorer
 """

@@ -1,4 +1,4 @@
-"""Scores from the API: a batch at a time, for ever where it does not answer, and without those that it refuses."""
+"""Scores from the API: one batch at a time, repeated until it answers, without the payments that it refuses."""
 
 import logging
 import threading
@@ -8,28 +8,28 @@ from typing import Any
 
 import httpx2
 import orjson
+from fraud_common.errors import Stopping
+from serving.settings import MAX_REQUEST_BYTES
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, sleep_using_event
 from tenacity.stop import stop_when_event_set
 from tenacity.wait import wait_random_exponential
 
-from fraud_common.errors import Stopping
 from scorer import metrics
 from scorer.records import Refusal
-from serving.settings import MAX_REQUEST_BYTES
 
 log = logging.getLogger("api")
 
 LONGEST_WAIT_SECONDS = 5.0
 SECONDS_BETWEEN_LINES = 30.0
-# The request itself is at fault; anything else that is no success may pass.
+# The request itself is wrong; any other failure may pass.
 REFUSING = (400, 413, 422)
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
 
-class Unavailable(Exception):  # noqa: N818 - waited for, not raised to anybody
-    """No answer, or one that says: later."""
+class Unavailable(Exception):  # noqa: N818 - waited for, never shown to the caller
+    """No answer, or one that asks to come back later."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class Unavailable(Exception):  # noqa: N818 - waited for, not raised to anybody
 
 
 class ScoringApi:
-    """The API behind one connection that is kept open."""
+    """The API, over one connection that stays open."""
 
     def __init__(self, url: str, key: str, stop: threading.Event) -> None:
         self.url = url.rstrip("/")
@@ -45,13 +45,13 @@ class ScoringApi:
         self._client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(30.0, connect=5.0))
         self._stop = stop
         self._down_since: float | None = None
-        self._told_at = 0.0
+        self._warned_at = 0.0
 
     def score(self, requests: Sequence[Request]) -> list[Answer | Refusal]:
         """An answer for each request, in their order, or why there is none.
 
         Raises:
-            Stopping: SIGTERM came while the API did not answer.
+            Stopping: SIGTERM arrived while the API did not answer.
         """
         outcomes: dict[int, Answer | Refusal] = {}
         waiting = [list(range(len(requests)))] if requests else []
@@ -59,7 +59,7 @@ class ScoringApi:
             group = waiting.pop()
             body = orjson.dumps({"transactions": [requests[i] for i in group]})
             if len(body) > MAX_REQUEST_BYTES:
-                # The API would hang up before it has read it all.
+                # The API would close the connection before it has read it all.
                 if len(group) == 1:
                     outcomes[group[0]] = Refusal(["too_large"], f"{len(body):,} bytes, more than a request may have")
                 else:
@@ -75,18 +75,18 @@ class ScoringApi:
             if refusals:
                 waiting += [rest] if rest else []
             else:
-                # It doesn't say which: halve until it is clear.
+                # It doesn't say which: halve the batch until it is clear.
                 waiting += _halves(rest)
         return [outcomes[i] for i in range(len(requests))]
 
     def _post(self, body: bytes, size: int) -> httpx2.Response:
-        """The API's word on the requests, yes or no, however long it takes."""
+        """The API's answer to the requests, success or refusal, however long it takes."""
         retrying = Retrying(
             retry=retry_if_exception_type(Unavailable),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
             sleep=sleep_using_event(self._stop),
             stop=stop_when_event_set(self._stop),
-            before_sleep=self._complain,
+            before_sleep=self._warn,
         )
         try:
             response = retrying(self._post_once, body, size)
@@ -117,16 +117,16 @@ class ScoringApi:
             raise Unavailable("incomplete", f"not one prediction for each payment: {response.text[:200]}")
         return response
 
-    def _complain(self, state: RetryCallState) -> None:
-        """A line at once, and then one now and then, however many attempts there are."""
+    def _warn(self, state: RetryCallState) -> None:
+        """Log the first failure at once, then one line every 30 s, however many attempts there are."""
         error = state.outcome.exception() if state.outcome else None
         metrics.API_AVAILABLE.set(0)
         metrics.API_FAILURES.labels(error.reason if isinstance(error, Unavailable) else "unknown").inc()
         now = time.monotonic()
         if self._down_since is None:
-            self._down_since, self._told_at = now, 0.0
-        if now - self._told_at >= SECONDS_BETWEEN_LINES:
-            self._told_at = now
+            self._down_since, self._warned_at = now, 0.0
+        if now - self._warned_at >= SECONDS_BETWEEN_LINES:
+            self._warned_at = now
             log.warning(
                 "%s/predict/batch: %s; payments wait in Kafka until it answers (for %.0f s now)",
                 self.url,
@@ -140,17 +140,19 @@ def _halves(group: list[int]) -> list[list[int]]:
 
 
 def _refusals(response: httpx2.Response, size: int) -> dict[int, Refusal]:
-    """The requests that an answer names as bad, by position; empty where it names none of several."""
+    """The requests that an answer names as bad, by position; empty if it names none of several."""
     try:
         detail = orjson.loads(response.content)["detail"]
     except (ValueError, KeyError, TypeError):
         detail = None
     problems: dict[int, list[tuple[str, str]]] = {}
     for entry in detail if isinstance(detail, list) else []:
-        place = entry.get("loc", []) if isinstance(entry, dict) else []
-        if len(place) >= 3 and place[1] == "transactions" and isinstance(place[2], int) and place[2] < size:
-            field = ".".join(map(str, place[3:])) or "transaction"
-            problems.setdefault(place[2], []).append((f"{field}_{entry.get('type')}", f"{field}: {entry.get('msg')}"))
+        # As pydantic says it: ["body", "transactions", 3, "amount"].
+        match entry.get("loc") if isinstance(entry, dict) else None:
+            case [_, "transactions", int(position), *names] if position < size:
+                field = ".".join(map(str, names)) or "transaction"
+                problem = f"{field}_{entry.get('type')}", f"{field}: {entry.get('msg')}"
+                problems.setdefault(position, []).append(problem)
     if not problems and size == 1:
         return {0: Refusal([f"http_{response.status_code}"], f"the API refuses it: {response.text[:500]}")}
     return {

@@ -4,13 +4,14 @@ import logging
 import time
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from fraud_common import kafka
+from fraud_common.topics import MAX_DEAD_LETTER_BYTES
 
-from fraud_common.kafka import CONSUMER
-from scorer.settings import MAX_DEAD_LETTER_BYTES, ScorerSettings
+from scorer.settings import ScorerSettings
 
 log = logging.getLogger("kafka")
 
-# Somebody else has made the group his own or is about to: look again.
+# Another process has joined the group or is about to: look again.
 GROUP_IN_USE = (
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
@@ -20,39 +21,24 @@ GROUP_IN_USE = (
 
 
 def make_consumer(settings: ScorerSettings) -> Consumer:
-    """A consumer that commits nothing by itself."""
-    return Consumer(
-        {
-            **CONSUMER,
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
-            "group.id": settings.scorer_group,
-            # Every partition has a committed offset before the first message is read (pin_start), so this is only for
-            # offsets that retention has overtaken: go on with the oldest that is left.
-            "auto.offset.reset": "earliest",
-        },
-        logger=log,
-    )
+    """A consumer of the scorer's group, which commits nothing by itself."""
+    # Every partition has a committed offset before the first message is read (pin_start), so this is only for
+    # offsets whose messages retention has deleted: the oldest message that is left comes next.
+    return kafka.make_group_consumer(settings, settings.scorer_group, **{"auto.offset.reset": "earliest"})
 
 
 def make_producer(settings: ScorerSettings) -> Producer:
-    """A producer that loses nothing: idempotent, acks=all, and it waits for a broker that is away."""
-    return Producer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
-            "enable.idempotence": True,
-            "acks": "all",
-            "message.timeout.ms": 0,
-            "message.max.bytes": MAX_DEAD_LETTER_BYTES,
-            "compression.type": "lz4",
-            "linger.ms": 2,
-            "reconnect.backoff.max.ms": 2_000,
-        },
-        logger=log,
-    )
+    """A producer that loses nothing, for scores and dead letters."""
+    options = {
+        "linger.ms": 2,
+        # A whole batch of the largest messages may become dead letters at once.
+        "queue.buffering.max.kbytes": 1_048_576,
+    }
+    return kafka.make_producer(settings, MAX_DEAD_LETTER_BYTES, **options)
 
 
 def pin_start(consumer: Consumer, settings: ScorerSettings, partitions: int) -> None:
-    """Give every partition that has no committed offset one now, before anything is read.
+    """Commit an offset for every partition that has none, before anything is read.
 
     So a crash before the first batch skips nothing: "latest" means the moment of the group's first start, not of each.
 
@@ -63,18 +49,16 @@ def pin_start(consumer: Consumer, settings: ScorerSettings, partitions: int) -> 
     everything = [TopicPartition(topic, partition) for partition in range(partitions)]
     while True:
         committed = consumer.committed(everything, timeout=30)
-        missing = [place for place in committed if place.offset == OFFSET_INVALID]
+        missing = [each.partition for each in committed if each.offset == OFFSET_INVALID]
         if not missing:
             return
-        # A group that knows others: this partition is new, and everything in it is live.
+        # If the group has offsets of other partitions, these are new, and everything in them is live.
         is_first_start = len(missing) == len(everything)
         from_end = is_first_start and settings.scorer_from == "latest"
-        start = [
-            TopicPartition(
-                topic, place.partition, consumer.get_watermark_offsets(place, timeout=30)[1 if from_end else 0]
-            )
-            for place in missing
-        ]
+        start = []
+        for partition in missing:
+            begin, end = kafka.offsets_of(consumer, topic, partition)
+            start.append(TopicPartition(topic, partition, end if from_end else begin))
         try:
             # One request, so that a crash leaves all of them or none.
             consumer.commit(offsets=start, asynchronous=False)

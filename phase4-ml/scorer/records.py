@@ -1,4 +1,4 @@
-"""What a payment looks like on its way: the request to the API, the record of its score, and its dead letter."""
+"""A payment on its way through the scorer: the request to the API, the record of its score, and its dead letter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Message
-
-from fraud_common.avro import SerializationError
-
-Headers = list[tuple[str, str | bytes | None]]
+from fraud_common.dead_letters import Headers, dead_letter_headers, earlier_attempts
+from fraud_common.errors import SerializationError
 
 REQUIRED = ("transaction_id", "user_id", "amount", "merchant_id", "is_international", "event_time")
 OPTIONAL = ("currency", "country", "device_id", "device_type")
@@ -17,7 +15,7 @@ OPTIONAL = ("currency", "country", "device_id", "device_type")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a message can't be scored: names for the machine, a sentence for a person."""
+    """Why a message can't be scored: names for machines, a sentence for people."""
 
     reasons: list[str]
     error: str
@@ -27,16 +25,16 @@ def to_request(transaction: Any) -> dict[str, Any]:
     """The API's request for a decoded payment.
 
     Raises:
-        SerializationError: the record is no payment.
+        SerializationError: the record is not a payment.
     """
     try:
         request = {name: transaction[name] for name in REQUIRED}
         request["amount"] = float(request["amount"])
         request["event_time"] = request["event_time"].astimezone(UTC).isoformat()
     except KeyError as error:
-        raise SerializationError(f"no payment: it has no {error.args[0]}") from None
+        raise SerializationError(f"not a payment: it has no {error.args[0]}") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise SerializationError(f"no payment: {error}") from None
+        raise SerializationError(f"not a payment: {error}") from None
     return request | {name: transaction[name] for name in OPTIONAL if transaction.get(name) is not None}
 
 
@@ -54,23 +52,14 @@ def to_score(request: Mapping[str, Any], answer: Mapping[str, Any], scored_at: d
     }
 
 
-def dead_letter_headers(message: Message, refusal: Refusal) -> Headers:
-    """The headers of a dead letter, the same as those of the producer and of the Bronze writer."""
-    headers = {
-        "dlq.stage": "scorer",
-        "dlq.reasons": ",".join(refusal.reasons),
-        "dlq.error": refusal.error[:1000],
-        "dlq.topic": message.topic(),
-        "dlq.partition": str(message.partition()),
-        "dlq.offset": str(message.offset()),
-        "dlq.failed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "dlq.attempts": str(_attempts(message) + 1),
-    }
-    return [(name, (value or "").encode()) for name, value in headers.items()]
-
-
-def _attempts(message: Message) -> int:
-    """How often it has failed before: one that was sent back from the dead letters carries that along."""
-    value = dict(message.headers() or []).get("dlq.attempts") or b"0"
-    text = value.decode(errors="replace") if isinstance(value, bytes) else value
-    return int(text) if text.isdecimal() else 0
+def headers_of_dead_letter(message: Message, refusal: Refusal) -> Headers:
+    """The headers of a message that can't be scored."""
+    return dead_letter_headers(
+        stage="scorer",
+        reasons=refusal.reasons,
+        error=refusal.error,
+        topic=message.topic() or "",
+        partition=message.partition(),
+        offset=message.offset(),
+        attempts=earlier_attempts(message) + 1,
+    )

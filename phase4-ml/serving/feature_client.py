@@ -1,8 +1,8 @@
 """What Redis has for payments: one round trip for a request, within a deadline, behind a circuit breaker.
 
-Upstream are the feature stream and the snapshots of the feature writer; downstream is the predictor, which chooses, and
-takes the defaults for whatever is missing. While the breaker is open no request waits for Redis at all: a background
-task asks it until it answers.
+Upstream are the feature stream and the snapshots of the feature writer; downstream is the predictor, which chooses
+between them and uses the defaults for what is missing. While the breaker is open no request waits for Redis: a
+background task asks it until it answers.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pybreaker
+from feature_store.layout import CLOCK_KEY, MERCHANT_DAYS, USER_EVENTS, USER_LABELS, merchant_number
+from feature_store.pipelines import NamedPipeline
 from features import MERCHANT_KEY, USER_KEY
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -20,15 +22,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from serving import metrics
-from feature_store.event_store import CLOCK_KEY, MERCHANT_DAYS, USER_EVENTS, USER_VERDICTS, merchant_number
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# In a row. So many that one moment in which the machine was busy elsewhere does not open it.
+# In a row; so many that a moment in which the machine was busy elsewhere does not open the breaker.
 FAILURES_TO_OPEN = 20
 PROBE_SECONDS = 0.5
-# Of the deadline: once it is nearly over, what has arrived by then is still read.
+# The last part of the deadline, in which what has arrived by then is still read.
 LAST_LOOK_SECONDS = 0.001
 # A batch may take longer by this much for each key.
 SECONDS_PER_KEY = 0.0001
@@ -36,14 +37,14 @@ SECONDS_PER_KEY = 0.0001
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What Redis has of a payment's user and merchant; nothing where it did not answer."""
+    """What Redis has of a payment's user and merchant; nothing if it did not answer."""
 
     user: bytes | None = None
     merchant: bytes | None = None
     events: Sequence[bytes] = ()
-    verdicts: Sequence[bytes] = ()
+    labels: Sequence[bytes] = ()
     days: Mapping[bytes, bytes] = field(default_factory=dict)
-    # Up to which event time in milliseconds the stream has everything.
+    # The event time in milliseconds up to which the stream is complete.
     clock: int | None = None
 
 
@@ -55,7 +56,7 @@ class _Announcer(pybreaker.CircuitBreakerListener):
 
     def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:
         metrics.BREAKER_OPEN.set(new_state.name != pybreaker.STATE_CLOSED)
-        # Every trial goes open, half-open, open.
+        # During every trial the state changes from open to half-open and back.
         if new_state.name == pybreaker.STATE_CLOSED:
             logger.info("redis answers again; breaker closed")
         elif old_state is not None and old_state.name == pybreaker.STATE_CLOSED:
@@ -67,8 +68,8 @@ class FeatureClient:
 
     def __init__(self, settings: Settings) -> None:
         self._deadline = settings.redis_deadline_ms / 1000
-        # The deadline is around the whole call, connecting included, and a call is never made twice: so no time-outs
-        # and no retries of the client's own.
+        # The deadline is around the whole call, connecting included, and no call is repeated: so the client itself has
+        # no time-outs and no retries.
         self._pool = ConnectionPool(
             host=settings.redis_host,
             port=settings.redis_port,
@@ -94,7 +95,7 @@ class FeatureClient:
         return self._breaker.current_state == pybreaker.STATE_CLOSED
 
     async def look_up(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
-        """What there is for each user and merchant; nothing for all where Redis does not answer in time."""
+        """What Redis has for each user and merchant; nothing for all if it does not answer in time."""
         if self.answers:
             try:
                 return await self._ask(pairs)
@@ -103,7 +104,7 @@ class FeatureClient:
         return [NOTHING] * len(pairs)
 
     async def watch(self) -> None:
-        """Ask Redis as long as the breaker is open: only a trial that succeeds lets requests through again."""
+        """Ask Redis while the breaker is open: only a successful trial lets requests through again."""
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             if self.answers:
@@ -116,44 +117,49 @@ class FeatureClient:
                 pass
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._redis.aclose()
         await self._pool.disconnect()
 
     async def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
         users = list(dict.fromkeys(user for user, _ in pairs))
         merchants = list(dict.fromkeys(merchant for _, merchant in pairs))
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.mget(CLOCK_KEY, *map(USER_KEY.format, users), *map(MERCHANT_KEY.format, merchants))
+        keys = [CLOCK_KEY, *map(USER_KEY.format, users), *map(MERCHANT_KEY.format, merchants)]
+        pipeline = NamedPipeline(self._redis.pipeline(transaction=False))
+        pipeline.named("values").mget(keys)
         for user in users:
-            pipeline.zrange(USER_EVENTS.format(user), 0, -1)
-            pipeline.zrange(USER_VERDICTS.format(user), 0, -1)
+            pipeline.named("events", user).zrange(USER_EVENTS.format(user), 0, -1)
+            pipeline.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
         for merchant in merchants:
-            pipeline.hgetall(MERCHANT_DAYS.format(merchant_number(merchant)))
+            pipeline.named("days", merchant).hgetall(MERCHANT_DAYS.format(merchant_number(merchant)))
         with self._breaker.calling():
-            async with _deadline(self._deadline + SECONDS_PER_KEY * len(pipeline)):
-                first, *streamed = await pipeline.execute(raise_on_error=False)
-                if isinstance(first, Exception):
-                    raise first
-        # A key of another type is as good as none.
-        streamed = [() if isinstance(answer, Exception) else answer for answer in streamed]
-        clock, *snapshots = first
-        of_users = dict(
-            zip(users, zip(snapshots[: len(users)], streamed[::2], streamed[1::2], strict=False), strict=True)
-        )
-        of_merchants = dict(
-            zip(merchants, zip(snapshots[len(users) :], streamed[2 * len(users) :], strict=True), strict=True)
-        )
-        newest = int(clock) if clock and clock.isdigit() else None
-        return [
-            Found(of_users[user][0], of_merchants[merchant][0], *of_users[user][1:], of_merchants[merchant][1], newest)
-            for user, merchant in pairs
-        ]
+            async with _deadline(self._deadline + SECONDS_PER_KEY * len(pipeline.pipeline)):
+                results = pipeline.by_name(await pipeline.pipeline.execute(raise_on_error=False))
+                if isinstance(results["values"], Exception):
+                    raise results["values"]
+        values = dict(zip(keys, results["values"], strict=True))
+        return [_found(user, merchant, values, results) for user, merchant in pairs]
+
+
+def _found(user: str, merchant: str, values: Mapping[str, bytes | None], results: Mapping[Any, Any]) -> Found:
+    def streamed(*name: str) -> Any:
+        # A key of another type counts as missing.
+        return () if isinstance(results[name], Exception) else results[name]
+
+    clock = values[CLOCK_KEY]
+    return Found(
+        user=values[USER_KEY.format(user)],
+        merchant=values[MERCHANT_KEY.format(merchant)],
+        events=streamed("events", user),
+        labels=streamed("labels", user),
+        days=streamed("days", merchant),
+        clock=int(clock) if clock and clock.isdigit() else None,
+    )
 
 
 @asynccontextmanager
 async def _deadline(seconds: float) -> AsyncIterator[None]:
-    """A time-out that does not blame Redis where this process itself had no processor: then the answer may be here.
+    """A time-out that does not blame Redis if this process itself had no CPU: the answer may have arrived meanwhile.
 
     A loop that wakes up too late looks at its clock first, and would give up without a look at its connections.
     """

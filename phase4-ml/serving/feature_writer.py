@@ -1,14 +1,13 @@
-"""Features into the online store: the snapshots of all users and merchants, from Gold to Redis.
+"""Writes the snapshots of all users and merchants from Gold to Redis.
 
 python -m serving.feature_writer
 
 Upstream are mart_fraud_features and mart_merchant_risk; downstream is the feature client of the API. Running it again
-changes nothing but the expiry. Rows go through in batches, so memory does not grow with the number of users.
+changes only the expiry. Rows are written in batches, so memory does not grow with the number of users.
 """
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -16,26 +15,26 @@ from datetime import datetime
 from typing import Any
 
 import redis
+from feature_store.lakehouse import gold_cursor
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
+from fraud_common.errors import UserError, one_line_errors
+from fraud_common.redis import redis_client
+from fraud_common.settings import RedisSettings, TrinoSettings, load_settings
 from pydantic import Field
 from redis.exceptions import LockError
 from trino.dbapi import Cursor
 
-from feature_store.gold import GoldSettings, gold
-from serving.settings import load_settings
-from feature_store.snapshot_store import FeatureError, RedisSettings, snapshot_store
-
 Features = type[UserFeatures] | type[MerchantFeatures]
 
-# One push at a time: each reads Gold after the one before has ended, so no older snapshot replaces a newer one, which
-# would otherwise cost a look at every key. It is prolonged with every batch; a push that was killed keeps it this long.
+# One push at a time: each reads Gold after the previous one has ended, so no older snapshot replaces a newer one, and
+# no push has to compare them key by key. Every batch renews the lock; after a kill it expires in this time.
 LOCK_KEY = "feature_writer:lock"
 LOCK_SECONDS = 180.0
 SECONDS_BETWEEN_LINES = 5.0
 
 
-class WriterSettings(RedisSettings, GoldSettings):
-    """One typed value for each setting; the environment variable has the field's name in capitals."""
+class WriterSettings(RedisSettings, TrinoSettings):
+    """Where Redis and Gold are, and how many rows are written at once."""
 
     push_batch: int = Field(default=1000, ge=1, le=100_000)
 
@@ -63,7 +62,7 @@ class Pushed:
 
 
 def read_rows(trino: Cursor, kind: Snapshots, batch: int) -> Iterator[list[dict[str, Any]]]:
-    """All rows of one table, batch by batch as Trino hands them out."""
+    """All rows of one table, batch by batch as Trino returns them."""
     columns = [kind.id_column, *(field.name for field in fields(kind.features))]
     trino.execute(f"select {', '.join(columns)} from {kind.table}")
     while rows := trino.fetchmany(batch):
@@ -80,42 +79,40 @@ def write_rows(store: redis.Redis, kind: Snapshots, rows: Sequence[dict[str, Any
 
 
 def push(trino: Cursor, store: redis.Redis, kind: Snapshots, batch: int, lock: redis.lock.Lock) -> Pushed:
-    """All snapshots of one kind, with a line now and then."""
+    """Write all snapshots of one kind, with a line about the progress every few seconds."""
     pushed = Pushed()
     (total,) = trino.execute(f"select count(*) from {kind.table}").fetchone() or (0,)
-    told_at = time.monotonic()
+    printed_at = time.monotonic()
     for rows in read_rows(trino, kind, batch):
         write_rows(store, kind, rows)
         lock.reacquire()
         pushed.count += len(rows)
         newest = max(row["as_of"] for row in rows)
         pushed.as_of = max(pushed.as_of or newest, newest)
-        if time.monotonic() - told_at >= SECONDS_BETWEEN_LINES:
-            told_at = time.monotonic()
+        if time.monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
+            printed_at = time.monotonic()
             print(f"{kind.table}: {pushed.count:,} of {total:,}", flush=True)
     return pushed
 
 
 def push_features(settings: WriterSettings) -> dict[str, Any]:
-    """Users and merchants; what was done, and how long it took.
+    """Write users and merchants; returns what was done, and how long it took.
 
     Raises:
-        FeatureError: Trino or Redis do not answer, Gold is empty or missing, or another push does not end.
+        UserError: Trino or Redis do not answer, Gold is empty or missing, or another push does not end.
     """
     started = time.monotonic()
-    with snapshot_store(settings) as store, gold(settings) as trino:
+    with redis_client(settings) as store, gold_cursor(settings) as trino:
         lock = store.lock(LOCK_KEY, timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS + 30)
         try:
             with lock:
-                # Merchants first: they are few, and a user's snapshot is the newer the later it is read.
+                # Merchants first: they are few, and users' snapshots are newer if they are read later.
                 merchants = push(trino, store, MERCHANTS, settings.push_batch, lock)
                 users = push(trino, store, USERS, settings.push_batch, lock)
         except LockError as error:
-            raise FeatureError(
-                f"another push is under way, or took the lock ({error}): try again when it ends"
-            ) from None
+            raise UserError(f"another push is running, or took the lock ({error}): try again when it ends") from None
     if not users.count:
-        raise FeatureError("Gold has no users yet: build it with make dbt-run once there are payments")
+        raise UserError("Gold has no users yet: build it with make dbt-run once there are payments")
     return {
         "users": users.count,
         "merchants": merchants.count,
@@ -127,10 +124,8 @@ def push_features(settings: WriterSettings) -> dict[str, Any]:
 def main() -> None:
     """The command line."""
     argparse.ArgumentParser(prog="python -m serving.feature_writer", description=__doc__.splitlines()[0]).parse_args()
-    try:
+    with one_line_errors():
         print(json.dumps(push_features(load_settings(WriterSettings))))
-    except FeatureError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

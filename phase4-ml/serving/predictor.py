@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import orjson
+from audit.prediction_log import PredictionLog
+from feature_store.layout import unpack_merchant, unpack_user
 from features import EPOCH, FEATURES, MerchantFeatures, Payment, UserFeatures, milliseconds
 from numpy.typing import NDArray
 
 from serving import metrics
-from feature_store.event_store import unpack_merchant, unpack_user
 from serving.feature_client import FeatureClient, Found
 from serving.model_store import Model, ModelStore
-from audit.prediction_log import PredictionLog
 from serving.rules_1 import Rules
 from serving.schemas import PaymentRequest
 
@@ -132,8 +132,8 @@ def read_snapshot[S: (UserFeatures, MerchantFeatures)](kind: type[S], text: byte
 def choose_user(found: Found, as_of: datetime) -> tuple[UserFeatures, str]:
     """What is known of the user just before a moment, and from where: stream, batch or default."""
     snapshot = read_snapshot(UserFeatures, found.user)
-    if (found.events or found.verdicts) and _is_newer(found.clock, snapshot):
-        return UserFeatures.from_events(unpack_user(found.events, found.verdicts), as_of), "stream"
+    if (found.events or found.labels) and _is_newer(found.clock, snapshot):
+        return UserFeatures.from_events(unpack_user(found.events, found.labels), as_of), "stream"
     return (snapshot, "batch") if snapshot else (UNKNOWN_USER, "default")
 
 

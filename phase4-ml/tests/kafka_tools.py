@@ -1,4 +1,4 @@
-"""What the tests of the scorer share: topics of their own, payments to send, and a scorer that can be killed."""
+"""What tests with Kafka share: topics of their own, payments to send, and a scorer that can be killed."""
 
 import os
 import signal
@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -18,44 +16,30 @@ from typing import Any, cast
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from fastavro.types import Schema
-from fraud_common.schema_registry import Registry
-from fraud_common.avro import decode, encode
-from stack import API_URL
+from fraud_common.avro import Encoder, decode, latest_encoder
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import MAX_DEAD_LETTER_BYTES, SCORED, TRANSACTIONS
+from sample_payments import payment
+from serving_stack import API_URL
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:29092")
 REGISTRY = os.environ.get("SCHEMA_REGISTRY_URL", "http://schema-registry:8081")
-NOON = datetime(2024, 11, 29, 12, tzinfo=UTC)
 
 
 @cache
-def registered(subject: str) -> tuple[int, Schema]:
-    """Id and schema of a subject."""
-    return Registry(REGISTRY).latest(f"{subject}-value")
+def encoder_of(topic: str) -> Encoder:
+    """The encoder of a topic, with the newest schema in the registry."""
+    return latest_encoder(SchemaRegistry(REGISTRY), topic)
 
 
-def payment(number: int, **changes: Any) -> dict[str, Any]:
-    """A good payment; each of ten cardholders has one after the other."""
-    return {
-        "transaction_id": f"t{number:06d}",
-        "user_id": f"u{number % 10}",
-        "amount": Decimal("12.50") + number % 100,
-        "currency": "EUR",
-        "merchant_id": f"m{number % 7}",
-        "merchant_name": "a shop",
-        "country": "DE",
-        "city": "Berlin",
-        "device_id": "d1",
-        "device_type": "mobile",
-        "event_time": NOON + timedelta(seconds=number),
-        "is_international": False,
-        "metadata": {},
-    } | changes
+def schema_of(topic: str) -> Schema:
+    """The newest schema of a topic."""
+    return encoder_of(topic).schema
 
 
 def payment_bytes(number: int, **changes: Any) -> bytes:
-    """The same as it is on the topic."""
-    schema_id, schema = registered("transactions.raw")
-    return encode(payment(number, **changes), schema, schema_id)
+    """A good payment as it is on the topic."""
+    return encoder_of(TRANSACTIONS).encode(payment(number, **changes))
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,7 @@ class Topics:
 
     def scores(self) -> list[dict[str, Any]]:
         """All scores so far, each with the key of its message; those of one key in their order."""
-        _, schema = registered("transactions.scored")
+        schema = schema_of(SCORED)
         return [
             cast(dict[str, Any], decode(message.value() or b"", schema)) | {"key": message.key()}
             for message in read_topic(self.scored)
@@ -103,7 +87,7 @@ def own_topics() -> Iterator[Topics]:
     name = f"scorer-test-{uuid.uuid4().hex[:8]}"
     topics = Topics(f"{name}-raw", f"{name}-scored", f"{name}-dlq")
     admin = AdminClient({"bootstrap.servers": KAFKA})
-    limit = {"max.message.bytes": "10000000"}
+    limit = {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}
     new = [
         NewTopic(topics.raw, num_partitions=10, replication_factor=1),
         NewTopic(topics.scored, num_partitions=10, replication_factor=1),
@@ -119,14 +103,14 @@ def own_topics() -> Iterator[Topics]:
 
 
 def read_topic(topic: str, begin: Mapping[int, int] | None = None) -> list[Message]:
-    """Every message that is in the topic now; of each partition from the offset in `begin` on."""
+    """Every message that is in the topic now; of each partition from its offset in `begin`, if there is one."""
     consumer = Consumer(
         {
             "bootstrap.servers": KAFKA,
             "group.id": "test-reader",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
-            "fetch.message.max.bytes": 10_000_000,
+            "fetch.message.max.bytes": MAX_DEAD_LETTER_BYTES,
         }
     )
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -151,9 +135,9 @@ def committed(group: str, topic: str) -> dict[int, int]:
     """The offsets that a group has committed, by partition."""
     consumer = Consumer({"bootstrap.servers": KAFKA, "group.id": group})
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    places = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=10)
+    offsets = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=10)
     consumer.close()
-    return {place.partition: place.offset for place in places if place.offset >= 0}
+    return {each.partition: each.offset for each in offsets if each.offset >= 0}
 
 
 class RunningScorer:
@@ -174,9 +158,7 @@ class RunningScorer:
             "METRICS_PORT": "0",
         } | {name.upper(): str(value) for name, value in settings.items()}
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "scorer"], env=os.environ | environment, stderr=log
-            )
+            self.process = subprocess.Popen([sys.executable, "-m", "scorer"], env=os.environ | environment, stderr=log)
 
     @property
     def log(self) -> str:

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 from conftest import run_pipeline
+from feature_store.layout import Label, PaymentEvent, unpack_user
 from features import USER_FEATURES, UserFeatures, milliseconds
 from lake import dbt, delta_table, rows
 from oracle import assert_same, current_features, merchant_features, training_example
-from feature_store.event_store import PaymentEvent, Verdict, unpack_user
 from world import DAY, START, Batch, Bronze, bronze_rows
 
 GOLD = {
@@ -81,14 +81,14 @@ def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronz
             ).pack()
             for row in own.itertuples()
         )
-    verdicts: dict[str, list[bytes]] = {}
+    members: dict[str, list[bytes]] = {}
     for row in labels.itertuples():
         event_time, reported_at = (milliseconds(at.to_pydatetime()) for at in (row.event_time, row.reported_at))
-        verdict = Verdict(row.transaction_id, row.user_id, event_time, reported_at, row.is_fraud)
-        verdicts.setdefault(row.user_id, []).append(verdict.pack())
+        label = Label(row.transaction_id, row.user_id, event_time, reported_at, row.is_fraud)
+        members.setdefault(row.user_id, []).append(label.pack())
     for row in settled.sample(1000, random_state=4).itertuples():
         user = UserFeatures.from_events(
-            unpack_user(events[row.user_id], verdicts.get(row.user_id, [])), row.event_time.to_pydatetime()
+            unpack_user(events[row.user_id], members.get(row.user_id, [])), row.event_time.to_pydatetime()
         )
         expected = {name: getattr(user, name) for name in USER_FEATURES}
         assert_same(examples.loc[row.transaction_id].to_dict(), expected, row.transaction_id)

@@ -11,17 +11,17 @@ from typing import Any
 
 import httpx2
 import pytest
-from features import FEATURES, USER_KEY, milliseconds
-from feature_store import event_store
-from feature_store.event_store import (
+from feature_store import writer
+from feature_store.layout import (
     CLOCK_KEY,
     MERCHANT_DAYS,
     USER_EVENTS,
-    USER_VERDICTS,
+    USER_LABELS,
+    Label,
     PaymentEvent,
-    Verdict,
     merchant_number,
 )
+from features import FEATURES, USER_KEY, milliseconds
 from stack import API_URL, AS_OF, PAYMENT, known_user, metric, own_api, redis_client, select, wait_until
 
 KNOWN = PAYMENT | {"user_id": "known-1", "merchant_id": "known-1", "event_time": "2024-11-29T14:30:00Z"}
@@ -217,12 +217,12 @@ def streamed() -> Iterator[None]:
         PaymentEvent(f"s{number}", "streamed", "streamed", milliseconds(moment), 1000 * (number + 1), "DE", "d1", False)
         for number, moment in enumerate(at)
     ]
-    verdict = Verdict("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
-    event_store.apply(redis_client(), payments, [verdict], {}, cap=100)
+    label = Label("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
+    writer.apply(redis_client(), writer.Batch(payments, [label]), max_payments_per_user=100)
     redis_client().set(CLOCK_KEY, milliseconds(AS_OF))
     yield
     redis_client().delete(
-        *(key.format("streamed") for key in (USER_EVENTS, USER_VERDICTS, USER_KEY)),
+        *(key.format("streamed") for key in (USER_EVENTS, USER_LABELS, USER_KEY)),
         MERCHANT_DAYS.format(merchant_number("streamed")),
         CLOCK_KEY,
     )
@@ -262,7 +262,7 @@ def test_an_unreadable_stream_is_as_none(api: httpx2.Client) -> None:
     payment = KNOWN | {"user_id": "streamed", "merchant_id": "streamed"}
     redis_client().zadd(USER_EVENTS.format("streamed"), {b"too short": 0})
     assert post(api, payment)["feature_source"] == "default"
-    redis_client().delete(USER_EVENTS.format("streamed"), USER_VERDICTS.format("streamed"))
+    redis_client().delete(USER_EVENTS.format("streamed"), USER_LABELS.format("streamed"))
     redis_client().set(USER_EVENTS.format("streamed"), "no sorted set", ex=60)
     assert post(api, payment)["feature_source"] == "default"
     redis_client().delete(USER_EVENTS.format("streamed"))

@@ -1,4 +1,4 @@
-"""The feature writer from real Trino to real Redis: every user, every merchant, as they are in Gold."""
+"""The feature writer with real Trino and Redis: every user and every merchant, as they are in Gold."""
 
 import json
 import os
@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from serving.feature_writer import LOCK_KEY, WriterSettings, push_features
-from stack import REDIS_HOST, redis_client
-from trino.dbapi import connect
+from serving_stack import REDIS_HOST, redis_client
+from trino_tools import TRINO_HOST, query
 
-TRINO_HOST = os.environ.get("TRINO_HOST", "trino")
 USERS, MERCHANTS = 2_345, 57
 AS_OF = "timestamp '2024-11-29 14:00:00.123 UTC'"
-# Of every ten users one has not paid for 30 days: zeros, no last payment, and still known frauds.
+# Every tenth user has not paid for 30 days: zeros, no last payment, and still known frauds.
 USER_COLUMNS = {
     **{
         f"{name}_{days}d": f"if(n % 10 = 0, 0, {value})"
@@ -47,23 +46,12 @@ MERCHANT_COLUMNS = {
 TYPES = {int: "bigint", float: "double", str: "varchar", "merchant_category_risk": "integer"}
 
 
-def query(sql: str) -> list[dict[str, Any]]:
-    connection = connect(host=TRINO_HOST, port=8080, user="tests", catalog="delta")
-    cursor = connection.cursor()
-    cursor.execute(sql)
-    rows = [
-        dict(zip([column[0] for column in cursor.description or []], row, strict=True)) for row in cursor.fetchall()
-    ]
-    connection.close()
-    return rows
-
-
 def make_table(name: str, key: str, columns: dict[str, str], features: type[Any], count: int) -> None:
     """A table of Gold with the columns and types of the real one."""
     typed = []
     for field in fields(features):
         sql_type = TYPES.get(field.name) or TYPES.get(field.type) or "timestamp(3) with time zone"
-        # A feature of which nothing particular is asked is some share.
+        # Any other feature is some share.
         typed.append(f"cast({columns.get(field.name, 'n % 11 / 11e0')} as {sql_type}) as {field.name}")
     query(
         f"create table {name} as select {key}, 'not a feature' as note, {', '.join(typed)}"
@@ -100,10 +88,10 @@ def test_every_row_is_a_snapshot(gold: WriterSettings) -> None:
         snapshot = UserFeatures.from_json(store.get(key) or b"")
         assert snapshot == UserFeatures.from_row(row)
         assert SNAPSHOT_SECONDS - 300 < store.ttl(key) <= SNAPSHOT_SECONDS
-    gone = UserFeatures.from_json(store.get(USER_KEY.format("writer-10")) or b"")
-    assert (gone.transactions_30d, gone.confirmed_frauds, gone.last_event_time) == (0, 2, None)
-    here = UserFeatures.from_json(store.get(USER_KEY.format("writer-1")) or b"")
-    assert here.last_event_time == datetime(2024, 11, 29, 13, 59, 0, 123_000, UTC)
+    absent = UserFeatures.from_json(store.get(USER_KEY.format("writer-10")) or b"")
+    assert (absent.transactions_30d, absent.confirmed_frauds, absent.last_event_time) == (0, 2, None)
+    active = UserFeatures.from_json(store.get(USER_KEY.format("writer-1")) or b"")
+    assert active.last_event_time == datetime(2024, 11, 29, 13, 59, 0, 123_000, UTC)
     for row in query(f"select * from delta.{gold.gold_schema}.mart_merchant_risk"):
         merchant = MerchantFeatures.from_json(store.get(MERCHANT_KEY.format(row["merchant_id"])) or b"")
         assert merchant == MerchantFeatures.from_row(row)
@@ -122,8 +110,8 @@ def test_again_changes_nothing_but_the_expiry(gold: WriterSettings) -> None:
     assert store.get(LOCK_KEY) is None
 
 
-def test_a_push_waits_for_the_one_that_is_under_way(gold: WriterSettings) -> None:
-    # As one that was killed leaves it: the lock ends by itself.
+def test_a_push_waits_for_the_one_that_is_running(gold: WriterSettings) -> None:
+    # As after a kill: the lock expires by itself.
     lock = redis_client().lock(LOCK_KEY, timeout=2)
     assert lock.acquire()
     assert push_features(gold)["seconds"] >= 1.5
@@ -155,7 +143,7 @@ def test_the_command_ends_with_one_line_of_json(gold: WriterSettings) -> None:
         ({"REDIS_HOST": "localhost", "REDIS_PORT": "1"}, "Redis does not answer at localhost:1"),
         ({"REDIS_HOST": "no-such-host.invalid"}, "docker compose ps redis"),
         ({"TRINO_PORT": "1"}, "docker compose ps trino"),
-        ({"GOLD_SCHEMA": "no_such_schema"}, "build it with make dbt-run"),
+        ({"GOLD_SCHEMA": "no_such_schema"}, "build the tables with make dbt-run"),
         ({"REDIS_PORT": "many"}, "REDIS_PORT=many"),
     ],
 )
@@ -169,7 +157,7 @@ def test_what_a_person_can_put_right_is_one_line(environment: dict[str, str], se
 
 def test_redis_features_shows_a_user(gold: WriterSettings) -> None:
     push_features(gold)
-    command = [sys.executable, "-m", "serving.redis_features", "--user"]
+    command = [sys.executable, "-m", "feature_store.redis_features", "--user"]
 
     def show(user: str) -> str:
         return subprocess.run(

@@ -1,6 +1,5 @@
-"""Redis filled from Bronze and compared with Gold, on real Trino: what is missing is found, and put right."""
+"""Redis filled from Bronze and compared with Gold, on real Trino: what is missing is found and repaired."""
 
-import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import fields
@@ -11,19 +10,24 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
-from features import USER_FEATURES, UserFeatures, milliseconds
-from feature_store import event_store
-from feature_store.event_store import CLOCK_KEY, USER_EVENTS, USER_VERDICTS, PaymentEvent, Verdict
-from feature_store.rebuild import rebuild_from_bronze
+from feature_store import coverage, writer
+from feature_store.layout import CLOCK_KEY, USER_EVENTS, USER_LABELS, Label, PaymentEvent
+from feature_store.rebuild import Topics, rebuild_from_bronze
 from feature_store.reconcile import NothingToCompare, ReconciliationSettings, reconcile
-from feature_store.snapshot_store import FeatureError
-from stack import REDIS_HOST, redis_client
-from test_feature_parity import make_world
-from test_feature_stream import all_state
-from test_feature_writer import query
+from feature_store.writer import Batch
+from feature_world import make_world
+from features import USER_FEATURES, UserFeatures, milliseconds
+from fraud_common.errors import UserError
+from serving_stack import REDIS_HOST, redis_client
+from stream_tools import all_state
+from trino_tools import TRINO_HOST, query
 
-TOPICS = ("transactions", "labels")
-CAP = 1000
+TOPICS = Topics("transactions", "labels")
+MAX_PAYMENTS = 1000
+
+
+class Date(str):
+    """A date as SQL has it."""
 
 
 def literal(value: Any) -> str:
@@ -70,9 +74,8 @@ class World:
 
     def settings(self) -> ReconciliationSettings:
         """Where it is."""
-        trino = os.environ.get("TRINO_HOST", "trino")
         return ReconciliationSettings(
-            trino_host=trino, redis_host=REDIS_HOST, bronze_schema=self.bronze, gold_schema=self.gold
+            trino_host=TRINO_HOST, redis_host=REDIS_HOST, bronze_schema=self.bronze, gold_schema=self.gold
         )
 
     def write(self) -> None:
@@ -80,12 +83,12 @@ class World:
         for schema in (self.bronze, self.gold):
             query(f"create schema delta.{schema} with (location = 's3://lakehouse/{schema}')")
         time = "timestamp(3) with time zone"
-        places = {"kafka_partition": "integer", "kafka_offset": "bigint", "event_date": "date"}
+        coordinates = {"kafka_partition": "integer", "kafka_offset": "bigint", "event_date": "date"}
         texts = dict.fromkeys(("transaction_id", "user_id", "merchant_id", "country", "device_id"), "varchar")
-        types = texts | {"amount": "decimal(12, 2)", "is_international": "boolean", "event_time": time} | places
+        types = texts | {"amount": "decimal(12, 2)", "is_international": "boolean", "event_time": time} | coordinates
         make_table(f"delta.{self.bronze}.transactions", types, self.rows(self.payments))
         types = {"transaction_id": "varchar", "user_id": "varchar", "is_fraud": "boolean"}
-        types |= {"event_time": time, "reported_at": time} | places
+        types |= {"event_time": time, "reported_at": time} | coordinates
         make_table(f"delta.{self.bronze}.labels", types, self.rows(self.labels))
         kinds = {int: "bigint", float: "double"}
         types = {"user_id": "varchar"} | {each.name: kinds.get(each.type, time) for each in fields(UserFeatures)}
@@ -127,8 +130,8 @@ class World:
             )
             for row in self.payments.itertuples()
         ]
-        verdicts = [
-            Verdict(
+        labels = [
+            Label(
                 row.transaction_id,
                 row.user_id,
                 milliseconds(row.event_time.to_pydatetime()),
@@ -137,11 +140,8 @@ class World:
             )
             for row in self.labels.itertuples()
         ]
-        event_store.apply(redis_client(), payments, verdicts, {(TOPICS[0], 0): 1}, CAP)
-
-
-class Date(str):
-    """A date as SQL has it."""
+        batch = Batch(payments, labels, reached={(TOPICS.transactions, 0): 1})
+        writer.apply(redis_client(), batch, MAX_PAYMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def empty_redis() -> Iterator[None]:
 
 
 def rebuild(world: World) -> None:
-    rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, lambda filled, total: None)
+    rebuild_from_bronze(world.settings(), redis_client(), TOPICS, lambda filled, total: None)
 
 
 def test_a_rebuild_is_what_the_stream_would_have_kept(world: World) -> None:
@@ -173,13 +173,13 @@ def test_a_rebuild_is_what_the_stream_would_have_kept(world: World) -> None:
     rebuild(world)
     assert all_state() == expected
     assert len(expected) > 30
-    # Kafka goes on after the last message of each partition.
+    # The stream resumes after the last message of each partition.
     ends = {
         (topic, partition): (len(table) - partition + 2) // 3
-        for topic, table in zip(TOPICS, (world.payments, world.labels), strict=True)
+        for topic, table in ((TOPICS.transactions, world.payments), (TOPICS.labels, world.labels))
         for partition in range(3)
     }
-    assert event_store.positions(redis_client()) == ends
+    assert coverage.positions(redis_client()) == ends
 
 
 def test_an_interrupted_rebuild_leaves_no_positions(world: World) -> None:
@@ -188,16 +188,16 @@ def test_an_interrupted_rebuild_leaves_no_positions(world: World) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rebuild_from_bronze(world.settings(), redis_client(), TOPICS, CAP, stop)
-    assert event_store.positions(redis_client()) == {}
+        rebuild_from_bronze(world.settings(), redis_client(), TOPICS, stop)
+    assert coverage.positions(redis_client()) == {}
     rebuild(world)
-    assert event_store.positions(redis_client())
+    assert coverage.positions(redis_client())
 
 
 def test_without_bronze_there_is_nothing_to_fill_from(world: World) -> None:
     settings = world.settings().model_copy(update={"bronze_schema": "no_such_schema"})
-    rebuild_from_bronze(settings, redis_client(), TOPICS, CAP, lambda filled, total: None)
-    assert event_store.positions(redis_client()) == {}
+    rebuild_from_bronze(settings, redis_client(), TOPICS, lambda filled, total: None)
+    assert coverage.positions(redis_client()) == {}
 
 
 def test_what_is_missing_is_found_and_repaired(world: World) -> None:
@@ -206,9 +206,9 @@ def test_what_is_missing_is_found_and_repaired(world: World) -> None:
     report = reconcile(world.settings())
     assert (report["checked"], report["repaired"], report["ahead"]) == (len(world.users), 0, 0), report
 
-    poor, judged = USER_EVENTS.format(world.users[0]), next(store.scan_iter(match=USER_VERDICTS.format("*")))
-    store.zremrangebyrank(poor, 0, 2)
-    store.delete(judged)
+    poor, *_ = world.users
+    store.zremrangebyrank(USER_EVENTS.format(poor), 0, 2)
+    store.delete(next(store.scan_iter(match=USER_LABELS.format("*"))))
     assert all_state() != expected
     report = reconcile(world.settings())
     assert report["repaired"] in (1, 2) and report["ahead"] == 0, report
@@ -218,18 +218,19 @@ def test_what_is_missing_is_found_and_repaired(world: World) -> None:
 def test_a_payment_that_gold_does_not_have_yet_is_no_error(world: World) -> None:
     rebuild(world)
     at = milliseconds(world.as_of.to_pydatetime()) - 1
-    event_store.apply(
-        redis_client(), [PaymentEvent("late", world.users[0], "m1", at, 1, "DE", "d", False)], [], {}, CAP
-    )
+    user, *_ = world.users
+    late = PaymentEvent("late", user, "m1", at, 1, "DE", "d", is_international=False)
+    writer.apply(redis_client(), Batch([late]), MAX_PAYMENTS)
     report = reconcile(world.settings())
     assert (report["repaired"], report["ahead"]) == (0, 1)
-    assert report["examples"][0].startswith(f"{world.users[0]}: transactions_1d")
+    (example,) = report["examples"]
+    assert example.startswith(f"{user}: transactions_1d")
 
 
-def test_a_stream_that_never_ran_or_stands_still_is_said(world: World) -> None:
+def test_a_stream_that_never_ran_or_does_not_move_is_reported(world: World) -> None:
     with pytest.raises(NothingToCompare, match="docker compose up -d feature-stream"):
         reconcile(world.settings())
     rebuild(world)
     redis_client().set(CLOCK_KEY, milliseconds(world.as_of.to_pydatetime()) - 60_000)
-    with pytest.raises(FeatureError, match=r"60 s of event time behind Gold.*docker compose ps feature-stream"):
+    with pytest.raises(UserError, match=r"60 s of event time behind Gold.*docker compose ps feature-stream"):
         reconcile(world.settings())

@@ -1,35 +1,31 @@
-"""The scorer against real Kafka, registry and API: nothing skipped, order kept, bad messages to the dead letters."""
+"""The scorer with real Kafka, registry and API: nothing skipped, order kept, bad messages to the dead letters."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer
+from fraud_common.avro import HEADER
+from fraud_common.topics import LABELS
 from kafka_tools import (
     KAFKA,
-    NOON,
     RunningScorer,
     Topics,
     committed,
+    encoder_of,
     own_topics,
-    payment,
     payment_bytes,
     read_topic,
-    registered,
     running_scorer,
 )
-from scorer.api import ScoringApi
+from sample_payments import label
 from scorer.kafka import pin_start
-from scorer.records import Refusal, to_request
 from scorer.settings import ScorerSettings
-from fraud_common.avro import HEADER, SerializationError, encode
-from stack import own_api, wait_until
+from serving_stack import own_api, wait_until
 
 
 @pytest.fixture
@@ -42,8 +38,8 @@ def in_order(topics: Topics, numbers: range) -> None:
     """Every payment has a score, and a user's first scores are in the order of the payments."""
     found = topics.scored_ids()
     for user in range(10):
-        wanted = [f"t{number:06d}" for number in numbers if number % 10 == user]
-        assert list(dict.fromkeys(found[f"u{user}"])) == wanted
+        expected = [f"t{number:06d}" for number in numbers if number % 10 == user]
+        assert list(dict.fromkeys(found[f"u{user}"])) == expected
 
 
 def test_every_payment_is_scored_in_the_order_of_its_user(topics: Topics, tmp_path: Path) -> None:
@@ -70,15 +66,6 @@ def test_every_payment_is_scored_in_the_order_of_its_user(topics: Topics, tmp_pa
 
 def bad_messages() -> dict[str, tuple[bytes | None, str]]:
     """Values that can't be scored, each with the reason that the dead letter must have."""
-    label_id, label_schema = registered("transactions.labels")
-    label = {
-        "transaction_id": "t1",
-        "user_id": "u1",
-        "is_fraud": True,
-        "fraud_type": None,
-        "event_time": NOON,
-        "reported_at": NOON,
-    }
     good = payment_bytes(1)
     return {
         "null": (None, "SerializationError"),
@@ -87,7 +74,7 @@ def bad_messages() -> dict[str, tuple[bytes | None, str]]:
         "truncated": (good[:-20], "SerializationError"),
         "left over": (good + b"x", "SerializationError"),
         "unknown schema": (HEADER.pack(0, 999_999) + good[HEADER.size :], "SerializationError"),
-        "of another type": (encode(label, label_schema, label_id), "SerializationError"),
+        "of another type": (encoder_of(LABELS).encode(label()), "SerializationError"),
         "year 0": (payment_bytes(1, event_time=-62_135_596_800_000 - 86_400_000), "SerializationError"),
         "amount 0": (payment_bytes(1, amount=Decimal("0.00")), "amount_greater_than"),
         "amount negative": (payment_bytes(1, amount=Decimal("-12.50")), "amount_greater_than"),
@@ -151,7 +138,7 @@ def test_kill_9_in_the_middle_skips_nothing(topics: Topics, tmp_path: Path) -> N
     assert len(numbers) <= len(topics.scores()) <= len(numbers) + 3 * 10
 
 
-def test_while_the_api_is_away_payments_wait(topics: Topics, tmp_path: Path) -> None:
+def test_while_the_api_is_down_payments_wait(topics: Topics, tmp_path: Path) -> None:
     with running_scorer(topics, tmp_path, api_url="http://localhost:8765") as scorer:
         topics.send_payments(range(500))
         wait_until(lambda: "payments wait in Kafka" in scorer.log, "the scorer says so")
@@ -167,7 +154,7 @@ def test_while_the_api_is_away_payments_wait(topics: Topics, tmp_path: Path) -> 
     assert read_topic(topics.dead_letters) == []
 
 
-def test_sigterm_while_the_api_is_away_loses_nothing(topics: Topics, tmp_path: Path) -> None:
+def test_sigterm_while_the_api_is_down_loses_nothing(topics: Topics, tmp_path: Path) -> None:
     topics.send_payments(range(100))
     with running_scorer(topics, tmp_path, api_url="http://localhost:8765") as scorer:
         wait_until(lambda: "payments wait in Kafka" in scorer.log, "the scorer says so")
@@ -198,7 +185,7 @@ def test_the_start_of_every_partition_is_committed_at_once(topics: Topics) -> No
     pin_start(consumer, settings, 8)
     first = committed(group, topics.raw)
     assert len(first) == 8
-    # Two more partitions: whatever is in them came later.
+    # Two more partitions: everything in them came later.
     pin_start(consumer, settings, 10)
     consumer.close()
     assert committed(group, topics.raw) == first | {8: 0, 9: 0}
@@ -223,63 +210,3 @@ def test_what_a_person_can_put_right_is_one_line(topics: Topics, tmp_path: Path)
     assert "no schema registry answers" in ends_with(schema_registry_url="http://localhost:1")
     assert "there is no such topic" in ends_with(scored_topic="no-such-topic")
     assert "SCORER_FROM=tomorrow" in ends_with(scorer_from="tomorrow")
-
-
-class _Moody(BaseHTTPRequestHandler):
-    """An API that first fails in every way, then refuses without saying which, and scores the rest."""
-
-    moods: list[int]
-    refuses = "bad"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        ids = [each["transaction_id"] for each in body["transactions"]]
-        if self.moods:
-            self._answer(self.moods.pop(), {"detail": "later"})
-        elif self.refuses in ids:
-            self._answer(422, {"detail": "one of them is bad"})
-        else:
-            self._answer(200, {"predictions": [{"transaction_id": each} for each in ids]})
-
-    def _answer(self, status: int, body: Any) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-def test_answers_that_say_later_are_waited_for_and_the_bad_one_is_found() -> None:
-    _Moody.moods = [500, 503, 429, 401, 404, 200]  # the last first: a 200 without predictions
-    server = ThreadingHTTPServer(("localhost", 0), _Moody)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    api = ScoringApi(f"http://localhost:{server.server_port}", "", threading.Event())
-    requests = [{"transaction_id": "bad" if number == 37 else f"t{number}"} for number in range(100)]
-    outcomes = api.score(requests)
-    server.shutdown()
-    assert _Moody.moods == []
-    assert isinstance(outcomes[37], Refusal)
-    assert outcomes[37].reasons == ["http_422"]
-    for number, outcome in enumerate(outcomes):
-        assert number == 37 or outcome == {"transaction_id": f"t{number}"}
-
-
-def test_a_request_has_what_the_api_takes() -> None:
-    request = to_request(payment(1, amount=Decimal("1234567890.12")))
-    assert request == {
-        "transaction_id": "t000001",
-        "user_id": "u1",
-        "amount": 1234567890.12,
-        "merchant_id": "m1",
-        "is_international": False,
-        "event_time": "2024-11-29T12:00:01+00:00",
-        "currency": "EUR",
-        "country": "DE",
-        "device_id": "d1",
-        "device_type": "mobile",
-    }
-    with pytest.raises(SerializationError, match="it has no amount"):
-        to_request({name: value for name, value in payment(1).items() if name != "amount"})

@@ -1,0 +1,211 @@
+"""How the online store keeps events in Redis: keys, the bytes of their members, and back to what the features need.
+
+Upstream are the feature stream, the rebuild from Bronze and the repair, which write through `writer.py`; downstream is
+the API's feature client. Redis has every user's payments of the last 30 days, all labels, and merchants' totals by day.
+
+    user_events:{user_id}     sorted set, all scores 0, so in the order of its members' bytes, which is that of time:
+                              one member of 24 bytes for each payment, three big-endian words:
+                                key      event time in ms (42 bits), transaction_id as a number (21 bits)
+                                payment  is_international (1 bit), country as a number (16), amount in cents (40)
+                                parties  merchant as a number (40 bits), device as a number (23)
+    user_labels:{user_id}     sorted set like it: 16 bytes for each label, two big-endian words:
+                                key      that of the payment, whose event time is in the label
+                                label    reported_at in ms (42 bits), is_fraud (1 bit)
+    merchant_days:{number}    hash: "<day>" → payments of that day; "<day>:<known_on>" → how many more of them are known
+                              as frauds from 00:00 UTC of the day known_on. Days since 1970.
+    feature_stream:positions  hash: "<topic>:<partition>" → offset of the first message that is not in Redis
+    feature_stream:clock      the newest event time in ms: up to this moment Redis is complete
+
+Beside these are the batch snapshots from Gold, user_features:{user_id} and merchant_features:{merchant_id}: JSON, see
+`features.py`. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}; the feature stream renames those.
+
+Names become numbers by a hash. Of two merchants in 10,000 the chance to share a number is 1 in 20,000; they would share
+their totals. Within one user, equal numbers of different merchants are out of the question.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from features import DAY_MS, FraudChange, UserEvents
+
+USER_EVENTS = "user_events:{}"
+USER_LABELS = "user_labels:{}"
+MERCHANT_DAYS = "merchant_days:{}"
+POSITIONS_KEY = "feature_stream:positions"
+CLOCK_KEY = "feature_stream:clock"
+
+# Two more than the longest window, for payments that arrive a day late.
+KEEP_DAYS = 32
+# In wall-clock time: a user without payments for so long is removed; payments of the others are pruned as they pay.
+EXPIRY_SECONDS = 35 * 86_400
+
+_KEY = struct.Struct(">Q")
+_EVENT = struct.Struct(">QQQ")
+_LABEL = struct.Struct(">QQ")
+_ID_BITS, _CENTS_BITS, _COUNTRY_BITS, _MERCHANT_BITS, _DEVICE_BITS = 21, 40, 16, 40, 23
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentEvent:
+    """A payment as the features see it; the time is in milliseconds since 1970 UTC."""
+
+    transaction_id: str
+    user_id: str
+    merchant_id: str
+    event_time: int
+    cents: int
+    country: str
+    device_id: str
+    is_international: bool
+
+    @property
+    def key(self) -> int:
+        """The number that distinguishes it from the user's other payments."""
+        return payment_key(self.event_time, self.transaction_id)
+
+    def pack(self) -> bytes:
+        """The member of the user's sorted set."""
+        country = name_number(self.country, _COUNTRY_BITS)
+        return _EVENT.pack(
+            self.key,
+            (self.is_international << _COUNTRY_BITS | country) << _CENTS_BITS | self.cents,
+            merchant_number(self.merchant_id) << _DEVICE_BITS | name_number(self.device_id, _DEVICE_BITS),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label as it was reported; times are in milliseconds since 1970 UTC."""
+
+    transaction_id: str
+    user_id: str
+    event_time: int
+    reported_at: int
+    is_fraud: bool
+
+    @property
+    def key(self) -> int:
+        """That of its payment."""
+        return payment_key(self.event_time, self.transaction_id)
+
+    def pack(self) -> bytes:
+        """The member of the user's sorted set."""
+        return _LABEL.pack(self.key, self.reported_at << 1 | self.is_fraud)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMember:
+    """What a member of user_labels contains; times are in milliseconds since 1970 UTC."""
+
+    payment_key: int
+    event_time: int
+    reported_at: int
+    is_fraud: bool
+
+    @classmethod
+    def unpack(cls, member: bytes) -> "LabelMember":
+        """From its 16 bytes."""
+        key, label = _LABEL.unpack(member)
+        return cls(key, event_time=key >> _ID_BITS, reported_at=label >> 1, is_fraud=bool(label & 1))
+
+
+@lru_cache(maxsize=100_000)
+def name_number(name: str, bits: int) -> int:
+    """The number for a name, the same in every process."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> (64 - bits)
+
+
+def merchant_number(merchant_id: str) -> int:
+    """The number for a merchant, in a user's payments and in the key of its totals."""
+    return name_number(merchant_id, _MERCHANT_BITS)
+
+
+def payment_key(event_time: int, transaction_id: str) -> int:
+    """Time first, so that keys have the order of time."""
+    digest = blake2b(transaction_id.encode(), digest_size=4).digest()
+    return event_time << _ID_BITS | int.from_bytes(digest) >> (32 - _ID_BITS)
+
+
+def key_of(member: bytes) -> int:
+    """The payment's key in a member of either sorted set."""
+    (key,) = _KEY.unpack_from(member)
+    return key
+
+
+def merchant_of(member: bytes) -> int:
+    """The merchant's number in a member of user_events."""
+    _, _, parties = _EVENT.unpack(member)
+    return parties >> _DEVICE_BITS
+
+
+def range_of_key(key: int) -> tuple[bytes, bytes]:
+    """Lexicographic bounds, as Redis takes them, of the members that begin with a key."""
+    start = _KEY.pack(key)
+    return b"[" + start, b"[" + start + b"\xff" * 17
+
+
+def range_start(event_time: int) -> bytes:
+    """The lexicographic bound, as Redis takes it, of all members before a time in milliseconds."""
+    return b"(" + _KEY.pack(max(event_time, 0) << _ID_BITS)
+
+
+def unpack_user(events: Sequence[bytes], labels: Sequence[bytes]) -> UserEvents:
+    """The members of a user's two sorted sets as arrays.
+
+    Raises:
+        ValueError: members of another length.
+    """
+    key, payment, parties = _words(events, 3)
+    label_key, label = _words(labels, 2)
+    return UserEvents(
+        event_time=key >> _ID_BITS,
+        cents=payment & (1 << _CENTS_BITS) - 1,
+        is_international=payment >> (_CENTS_BITS + _COUNTRY_BITS),
+        merchant=parties >> _DEVICE_BITS,
+        country=(payment >> _CENTS_BITS) & (1 << _COUNTRY_BITS) - 1,
+        device=parties & (1 << _DEVICE_BITS) - 1,
+        label_payment=label_key,
+        label_reported_at=label >> 1,
+        label_is_fraud=label & 1,
+    )
+
+
+def payments_field(event_time: int) -> str:
+    """The field of merchant_days that counts the payments of a day."""
+    return str(event_time // DAY_MS)
+
+
+def frauds_field(event_time: int, reported_at: int) -> str:
+    """The field of merchant_days for frauds of a day: known from the first midnight after the report."""
+    return f"{event_time // DAY_MS}:{-(-reported_at // DAY_MS)}"
+
+
+def day_of_field(name: bytes) -> int:
+    """The day of the payments that a field of merchant_days is about."""
+    day, _, _ = name.partition(b":")
+    return int(day)
+
+
+def unpack_merchant(days: Mapping[bytes, bytes]) -> tuple[dict[int, int], list[FraudChange]]:
+    """A merchant's hash as `MerchantFeatures.from_days` takes it: payments by day, and frauds."""
+    payments: dict[int, int] = {}
+    frauds: list[FraudChange] = []
+    for name, number in days.items():
+        day, _, known_on = name.partition(b":")
+        if known_on:
+            frauds.append(FraudChange(int(day), int(known_on), int(number)))
+        else:
+            payments[int(day)] = int(number)
+    return payments, frauds
+
+
+def _words(members: Sequence[bytes], width: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """One array for each word: shape (width, n)."""
+    if any(len(member) != 8 * width for member in members):
+        raise ValueError(f"a member does not have {8 * width} bytes")
+    return np.frombuffer(b"".join(members), dtype=">u8").reshape(-1, width).T.astype(np.int64)

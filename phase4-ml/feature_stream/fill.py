@@ -1,0 +1,108 @@
+"""Prepares Redis before the stream follows Kafka: renames keys of earlier releases, and fills an empty Redis."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import redis
+from feature_store import coverage
+from feature_store.layout import USER_LABELS
+from feature_store.rebuild import Topics, rebuild_from_bronze
+from fraud_common.errors import Stopping, UserError
+from redis.exceptions import RedisError
+
+from feature_stream import metrics
+from feature_stream.settings import StreamSettings
+
+log = logging.getLogger("feature-stream")
+
+REBUILD_LOCK = "feature_stream:rebuild"
+REBUILD_LOCK_SECONDS = 60.0
+
+# The name of user_labels in earlier releases.
+_USER_VERDICTS = "user_verdicts:{}"
+_KEYS_PER_SCAN = 10_000
+
+
+def rename_old_keys(store: redis.Redis) -> int:
+    """Rename user_verdicts:{user_id} to user_labels:{user_id}; returns how many there were.
+
+    Labels that are under the new name already are kept, so it may run at any time, and again after a crash.
+    """
+    renamed = 0
+    prefix, _, _ = _USER_VERDICTS.partition("{}")
+    for key in store.scan_iter(match=_USER_VERDICTS.format("*"), count=_KEYS_PER_SCAN):
+        new_key = USER_LABELS.format(key.decode().removeprefix(prefix))
+        with store.pipeline(transaction=True) as pipeline:
+            pipeline.zunionstore(new_key, [new_key, key])
+            pipeline.unlink(key)
+            pipeline.execute()
+        renamed += 1
+    if renamed:
+        log.info("renamed the labels of %d users from user_verdicts to user_labels", renamed)
+    return renamed
+
+
+def fill_if_empty(settings: StreamSettings, store: redis.Redis, stop: threading.Event) -> None:
+    """Fill a Redis without positions: it is new, or has lost everything. Bronze has the past, Kafka what came after.
+
+    Raises:
+        RedisError: Redis or Trino does not answer.
+        Stopping: the event was set meanwhile.
+    """
+    if coverage.positions(store) or settings.feature_stream_from == "kafka":
+        return
+    # Those of an earlier rebuild.
+    metrics.FILLED.set(0)
+    metrics.TO_FILL.set(0)
+    with metrics.FILLING.track_inprogress():
+        _fill(settings, store, stop)
+
+
+def _fill(settings: StreamSettings, store: redis.Redis, stop: threading.Event) -> None:
+    # One of several processes does it.
+    lock = store.lock(REBUILD_LOCK, timeout=REBUILD_LOCK_SECONDS, thread_local=False)
+    while not lock.acquire(blocking_timeout=1):
+        if stop.is_set():
+            raise Stopping("another process fills Redis")
+    try:
+        if not coverage.positions(store):
+            topics = Topics(settings.transactions_topic, settings.labels_topic)
+            with renewed(lock):
+                rebuild_from_bronze(settings, store, topics, _on_progress(lock, stop))
+    except UserError as error:
+        raise RedisError(str(error)) from error
+    finally:
+        if lock.owned():
+            lock.release()
+
+
+def _on_progress(lock: redis.lock.Lock, stop: threading.Event) -> Callable[[int, int], None]:
+    def on_progress(filled: int, total: int) -> None:
+        metrics.FILLED.set(filled)
+        metrics.TO_FILL.set(total)
+        if stop.is_set():
+            raise Stopping("the rebuild is not complete; the next start begins it again")
+        lock.reacquire()
+
+    return on_progress
+
+
+@contextmanager
+def renewed(lock: redis.lock.Lock) -> Iterator[None]:
+    """Renew a lock in the background while Trino works, which may take longer than the lock lasts."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(REBUILD_LOCK_SECONDS / 4):
+            with suppress(RedisError):  # a lost lock is noticed with the next batch
+                lock.reacquire()
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

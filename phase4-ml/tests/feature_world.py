@@ -1,0 +1,99 @@
+"""What the tests of features share: a small world of payments and labels, and what the oracle knows of its users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import oracle
+import pandas as pd
+from features import MerchantFeatures, Payment, UserFeatures, training_matrix
+from numpy.typing import NDArray
+
+DAYS, USERS, MERCHANTS, PAYMENTS, EXAMPLES = 70, 30, 20, 3000, 200
+START = pd.Timestamp("2019-03-01", tz="UTC")
+
+
+def make_world(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Payments, labels and merchants: two in one millisecond, users who come back after months, cleared frauds."""
+    milliseconds = np.sort(rng.integers(0, DAYS * 86_400_000, PAYMENTS))
+    user = rng.zipf(1.3, PAYMENTS) % USERS
+    twins = rng.choice(np.arange(1, PAYMENTS), 60, replace=False)
+    milliseconds[twins], user[twins] = milliseconds[twins - 1], user[twins - 1]
+    payments = pd.DataFrame(
+        {
+            "transaction_id": [f"t{number:05d}" for number in rng.permutation(PAYMENTS)],
+            "user_id": [f"parity-{number}" for number in user],
+            "amount": np.exp(rng.normal(4, 1.5, PAYMENTS)).round(2) + 0.01,
+            "merchant_id": [f"m{number}" for number in rng.integers(0, MERCHANTS, PAYMENTS)],
+            "country": rng.choice(["DE", "FR", "US"], PAYMENTS),
+            "device_id": [f"d{number}" for number in rng.integers(0, 5, PAYMENTS)],
+            "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
+            "event_time": START + pd.to_timedelta(milliseconds, unit="ms"),
+            "is_international": rng.random(PAYMENTS) < 0.3,
+        }
+    )
+    labelled = payments.sample(frac=0.3, random_state=1)
+    frauds = labelled[["transaction_id", "user_id", "event_time"]].assign(
+        is_fraud=True,
+        reported_at=labelled["event_time"] + pd.to_timedelta(rng.uniform(0.05, 15, len(labelled)), unit="D"),
+    )
+    cleared = frauds.sample(frac=0.2, random_state=2)
+    cleared = cleared.assign(is_fraud=False, reported_at=cleared["reported_at"] + pd.Timedelta(days=5))
+    # Two merchants are not in the reference.
+    merchants = pd.DataFrame(
+        {
+            "merchant_id": [f"m{number}" for number in range(MERCHANTS - 2)],
+            "category": "gaming",
+            "category_risk": rng.choice(["low", "medium", "high"], MERCHANTS - 2),
+        }
+    )
+    return payments, pd.concat([frauds, cleared], ignore_index=True), merchants
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the types that Trino gives."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+
+
+def snapshots_at(
+    payment: pd.Series, payments: pd.DataFrame, labels: pd.DataFrame, example: dict[str, Any]
+) -> tuple[UserFeatures, MerchantFeatures]:
+    """What Gold would say of the user and the merchant just before the payment."""
+    now = payment["event_time"]
+    own = payments[payments["user_id"] == payment["user_id"]]
+    user = oracle.user_features(own[own["event_time"] < now], now)
+    user["confirmed_frauds"] = (oracle.frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
+    return (
+        UserFeatures.from_row(plain(user | {"as_of": now})),
+        MerchantFeatures.from_row(plain(example | {"as_of": now.floor("D")})),
+    )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One payment with what was known just before it, and the training example of it."""
+
+    payment: Payment
+    user: UserFeatures
+    merchant: MerchantFeatures
+    columns: dict[str, Any]
+
+
+def make_examples(seed: int) -> list[Example]:
+    """Examples from a small world; the very first payments are among them: users without any history."""
+    payments, labels, merchants = make_world(np.random.default_rng(seed))
+    chosen = pd.concat([payments.head(20), payments.sample(EXAMPLES - 20, random_state=seed)])
+    examples = []
+    for _, row in chosen.iterrows():
+        columns = oracle.training_example(row, payments, labels, merchants)
+        user, merchant = snapshots_at(row, payments, labels, columns)
+        columns |= {"device_type": row["device_type"], "is_international": row["is_international"]}
+        payment = Payment(row["amount"], row["is_international"], row["event_time"].to_pydatetime(), row["device_type"])
+        examples.append(Example(payment, user, merchant, columns))
+    return examples
+
+
+def learned_matrix(examples: list[Example]) -> NDArray[np.float32]:
+    """What a model learns from these examples."""
+    return training_matrix(pd.DataFrame([example.columns for example in examples]))

@@ -1,0 +1,175 @@
+"""The features' one definition: names, vector and snapshots, and that training and serving compute the same numbers."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from feature_world import learned_matrix, make_examples
+from features import (
+    ALL_FEATURES,
+    DEVICE_TYPES,
+    EPOCH,
+    FEATURES,
+    HABIT_FEATURES,
+    LONGEST_WINDOW_SECONDS,
+    MERCHANT_FEATURES,
+    PAYMENT_FEATURES,
+    SNAPSHOT_VERSION,
+    TRAINING_COLUMNS,
+    USER_FEATURES,
+    FraudChange,
+    MerchantFeatures,
+    Payment,
+    UserEvents,
+    UserFeatures,
+    milliseconds,
+)
+
+AS_OF = datetime(2024, 11, 29, 14, tzinfo=UTC)
+
+
+def events_at(*times: datetime, cents: int = 1000) -> UserEvents:
+    """A user's payments at these moments, each at another merchant, without labels."""
+    moments = np.array([milliseconds(time) for time in times], dtype=np.int64)
+    numbers, zeros = np.arange(len(times)), np.zeros(len(times), dtype=np.int64)
+    none = np.array([], dtype=np.int64)
+    return UserEvents(moments, zeros + cents, zeros, numbers, zeros, zeros, none, none, none)
+
+
+def test_names_are_unique_and_grouped_by_source() -> None:
+    assert len(FEATURES) == len(set(FEATURES)) == 42
+    assert FEATURES == PAYMENT_FEATURES + USER_FEATURES + MERCHANT_FEATURES + HABIT_FEATURES
+    assert all(feature.meaning.endswith(".") for feature in ALL_FEATURES)
+
+
+def test_training_reads_what_the_vector_needs() -> None:
+    assert set(FEATURES) - set(TRAINING_COLUMNS) == {f"is_{device}" for device in DEVICE_TYPES}
+    assert set(TRAINING_COLUMNS) - set(FEATURES) == {"device_type"}
+
+
+def test_states_have_the_features_of_their_source() -> None:
+    names = [field.name for field in dataclasses.fields(UserFeatures)]
+    assert names == [*USER_FEATURES, "last_event_time", "as_of"]
+    names = [field.name for field in dataclasses.fields(MerchantFeatures)]
+    assert names == ["merchant_category", "merchant_category_risk", *MERCHANT_FEATURES, "as_of"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        UserFeatures().transactions_1d = 1
+
+
+def test_an_unknown_user_at_an_unknown_merchant_has_the_defaults() -> None:
+    vector = UserFeatures().to_array(Payment(12.5, True, AS_OF, "web"), MerchantFeatures())
+    values = dict(zip(FEATURES, vector.tolist(), strict=True))
+    assert vector.dtype == np.float32
+    for feature in ALL_FEATURES:
+        if feature.source != "payment":
+            assert values[feature.name] == feature.default, feature.name
+    payment = {name: values[name] for name in PAYMENT_FEATURES}
+    expected = {"amount": 12.5, "is_international": 1, "event_hour": 14, "is_web": 1, "merchant_category_risk": 1}
+    assert payment == dict.fromkeys(PAYMENT_FEATURES, 0) | expected
+
+
+def test_habits_compare_the_payment_with_the_user() -> None:
+    user = UserFeatures(
+        transactions_1d=2,
+        transactions_30d=8,
+        amount_sum_1d=50.0,
+        amount_sum_30d=400.0,
+        amount_mean_30d=50.0,
+        amount_stddev_30d=25.0,
+        last_event_time=AS_OF - timedelta(minutes=1),
+    )
+    vector = user.to_array(Payment(100.0, False, AS_OF), MerchantFeatures())
+    values = dict(zip(FEATURES, vector.tolist(), strict=True))
+    assert [values[name] for name in HABIT_FEATURES] == [2.0, 2.0, 60.0, 0.25, 0.125]
+    # A payment that arrives late, and one long after the last.
+    for moment, seconds in ((AS_OF - timedelta(days=1), 0.0), (AS_OF + timedelta(days=90), LONGEST_WINDOW_SECONDS)):
+        vector = user.to_array(Payment(100.0, False, moment), MerchantFeatures())
+        assert dict(zip(FEATURES, vector.tolist(), strict=True))["seconds_since_last"] == seconds
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: int) -> None:
+    examples = make_examples(seed)
+    learned = learned_matrix(examples)
+    scored = np.stack(
+        [
+            UserFeatures.from_json(example.user.to_json()).to_array(
+                example.payment, MerchantFeatures.from_json(example.merchant.to_json())
+            )
+            for example in examples
+        ]
+    )
+    assert learned.shape == scored.shape == (len(examples), len(FEATURES))
+    for position, name in enumerate(FEATURES):
+        np.testing.assert_allclose(scored[:, position], learned[:, position], rtol=1e-6, atol=1e-6, err_msg=name)
+        # A feature that is the same for all would prove nothing.
+        assert len(np.unique(scored[:, position])) > 1, name
+
+
+def test_a_snapshot_comes_back_as_it_was() -> None:
+    user = UserFeatures(transactions_1d=3, amount_sum_1d=7.25, last_event_time=AS_OF, as_of=AS_OF)
+    assert UserFeatures.from_json(user.to_json()) == user
+    merchant = MerchantFeatures("gaming", 2, 100, 0.01, as_of=AS_OF)
+    assert MerchantFeatures.from_json(merchant.to_json().encode()) == merchant
+    assert merchant.to_json() == (
+        f'{{"version":{SNAPSHOT_VERSION},"merchant_category":"gaming","merchant_category_risk":2,'
+        '"merchant_transactions_1d":100,"merchant_fraud_rate_1d":0.01,'
+        '"merchant_transactions_7d":0,"merchant_fraud_rate_7d":0.0,'
+        '"merchant_transactions_30d":0,"merchant_fraud_rate_30d":0.0,"as_of":"2024-11-29T14:00:00+00:00"}'
+    )
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"version":99}', '{"version":1,"amount_sum_1d":1}'])
+def test_a_snapshot_of_another_program_is_refused(text: str) -> None:
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        UserFeatures.from_json(text)
+
+
+def test_a_row_of_gold_becomes_a_state() -> None:
+    row = {field.name: field.default for field in dataclasses.fields(UserFeatures)}
+    assert UserFeatures.from_row(row | {"transactions_7d": 5, "note": "not a feature"}).transactions_7d == 5
+    with pytest.raises(KeyError):
+        UserFeatures.from_row({"transactions_7d": 5})
+
+
+def test_windows_end_just_before_the_moment() -> None:
+    day = timedelta(days=1)
+    events = events_at(AS_OF - 30 * day, AS_OF - 7 * day, AS_OF - day, AS_OF - timedelta(seconds=1), AS_OF)
+    user = UserFeatures.from_events(events, AS_OF)
+    assert (user.transactions_1d, user.transactions_7d, user.transactions_30d) == (2, 3, 4)
+    assert user.last_event_time == AS_OF - timedelta(seconds=1)
+    assert user.distinct_merchants_30d == 4
+    including = UserFeatures.from_events(events, AS_OF, including=True)
+    assert (including.transactions_1d, including.last_event_time) == (3, AS_OF)
+    assert UserFeatures.from_events(events, AS_OF - 60 * day) == UserFeatures(as_of=AS_OF - 60 * day)
+
+
+def test_equal_amounts_have_no_deviation_at_all() -> None:
+    user = UserFeatures.from_events(events_at(*[AS_OF - timedelta(hours=1)] * 7, cents=3333), AS_OF)
+    assert user.amount_stddev_1d == 0.0
+    assert user.amount_sum_1d == 233.31
+
+
+def test_the_newest_label_by_then_counts() -> None:
+    hour = milliseconds(AS_OF - timedelta(hours=1))
+    # Payment 1 was cleared after a report of fraud; payment 2 is fraud; the label on payment 3 is not known yet.
+    events = dataclasses.replace(
+        events_at(AS_OF),
+        label_payment=np.array([1, 1, 2, 3]),
+        label_reported_at=np.array([hour, hour + 1, hour, milliseconds(AS_OF) + 1]),
+        label_is_fraud=np.array([1, 0, 1, 1]),
+    )
+    assert UserFeatures.from_events(events, AS_OF).confirmed_frauds == 1
+
+
+def test_a_merchant_is_as_it_was_at_the_start_of_the_day() -> None:
+    today = (AS_OF - EPOCH).days
+    payments = {today - 31: 100, today - 8: 10, today - 3: 5, today - 1: 2, today: 50}
+    frauds = [FraudChange(today - 3, today, 2), FraudChange(today - 3, today + 1, 1), FraudChange(today - 1, today, 1)]
+    merchant = MerchantFeatures.from_days(payments, frauds, AS_OF, MerchantFeatures("gaming", 2))
+    assert (merchant.merchant_category, merchant.merchant_category_risk) == ("gaming", 2)
+    assert merchant.merchant_transactions_1d == 2 and merchant.merchant_fraud_rate_1d == 0.5
+    assert merchant.merchant_transactions_7d == 7 and merchant.merchant_fraud_rate_7d == 3 / 7
+    assert merchant.merchant_transactions_30d == 17
+    assert merchant.as_of == AS_OF.replace(hour=0)
