@@ -1,6 +1,5 @@
 """Phase 3 on the stack as a user has it: a run of the pipeline under load, kills in its middle, then the oracle."""
 
-import os
 import time
 from datetime import datetime
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
+from fraud_common.settings import load_settings
 from kills import kill_main_process
 from lake import delta_table, rows
-from lakehouse.first_run import PIPELINE, connect
+from lakehouse.first_run import PIPELINE, AirflowSettings, connect
 from oracle import assert_same, current_features, training_example
 
 PERIOD_SECONDS = 2
@@ -18,9 +18,7 @@ PERIOD_SECONDS = 2
 
 @pytest.fixture(scope="module")
 def airflow() -> httpx.Client:
-    return connect(
-        "http://airflow-api-server:8080", os.environ["AIRFLOW_ADMIN_USER"], os.environ["AIRFLOW_ADMIN_PASSWORD"], 120
-    )
+    return connect("http://airflow-api-server:8080", load_settings(AirflowSettings))
 
 
 def start_run(airflow: httpx.Client) -> str:
@@ -40,7 +38,7 @@ def ask(airflow: httpx.Client, path: str) -> dict[str, Any] | None:
 
 
 def wait_for_run(airflow: httpx.Client, run: str, seconds: float = 900) -> datetime:
-    """Until the run has succeeded; returns when it had."""
+    """Wait until the run has succeeded; returns when it ended."""
     end = time.monotonic() + seconds
     path = f"/api/v2/dags/{PIPELINE}/dagRuns/{run}"
     while (answer := ask(airflow, path) or {}).get("state") != "success":
@@ -51,14 +49,14 @@ def wait_for_run(airflow: httpx.Client, run: str, seconds: float = 900) -> datet
 
 
 def task_state(airflow: httpx.Client, run: str, task: str) -> str | None:
-    """Of a run's task; None while it has none, or Airflow does not answer."""
+    """The state of a run's task; None while it has none, or Airflow does not answer."""
     return (ask(airflow, f"/api/v2/dags/{PIPELINE}/dagRuns/{run}/taskInstances/{task}") or {}).get("state")
 
 
 def run_to_hit(airflow: httpx.Client) -> str:
-    """The schedule's run where one is under way and its marts are still to come, else one started now.
+    """The schedule's run if one is under way and has not reached its marts, else one started now.
 
-    Airflow does one run at a time: a new one would only wait for the end of that.
+    Airflow does one run at a time: a new one would only wait for the other's end.
     """
     under_way = airflow.get(f"/api/v2/dags/{PIPELINE}/dagRuns", params={"state": "running"}).raise_for_status()
     for run in under_way.json()["dag_runs"]:
@@ -68,7 +66,7 @@ def run_to_hit(airflow: httpx.Client) -> str:
 
 
 def wait_for_task(airflow: httpx.Client, run: str, task: str) -> None:
-    """Until the task of a run is at work."""
+    """Wait until the task of a run is running."""
     end = time.monotonic() + 600
     while (state := task_state(airflow, run, task)) != "running":
         assert state != "success", f"{task} was over before it was seen"
@@ -87,7 +85,7 @@ def test_gold_has_data_when_make_up_returns() -> None:
 
 @pytest.fixture(scope="module")
 def healed_run(airflow: httpx.Client) -> datetime:
-    """A run under load with kill -9 of Trino, then of the scheduler, in its middle; returns when it had succeeded."""
+    """A run under load with kill -9 of Trino, then of the scheduler, in its middle; returns when it ended."""
     run = run_to_hit(airflow)
     print(f"| the run that is hit | {run} |")
     wait_for_task(airflow, run, "dbt_marts")
@@ -98,16 +96,16 @@ def healed_run(airflow: httpx.Client) -> datetime:
 
 
 def test_gold_equals_the_oracle_after_kills_in_mid_run(healed_run: datetime) -> None:
-    """The run that was hit brings Gold up to date: it equals what brute force makes of the Silver of the run."""
+    """The run that was hit brings Gold up to date: it equals the oracle's result on the Silver of the run."""
     silver = delta_table("silver/stg_transactions", healed_run).to_pandas().astype({"amount": float})
     labels = delta_table("silver/stg_labels", healed_run).to_pandas()
     merchants = rows("select * from silver.merchants")
     examples = delta_table("gold/mart_training_examples", healed_run).to_pandas().set_index("transaction_id")
     features = delta_table("gold/mart_fraud_features", healed_run).to_pandas().set_index("user_id")
     assert silver["transaction_id"].is_unique
-    settled = silver[silver["event_time"] <= silver["event_time"].max() - pd.Timedelta(days=14)]
-    assert sorted(settled["transaction_id"]) == sorted(examples.index)
-    for _, payment in settled.sample(200, random_state=1).iterrows():
+    matured = silver[silver["event_time"] <= silver["event_time"].max() - pd.Timedelta(days=14)]
+    assert sorted(matured["transaction_id"]) == sorted(examples.index)
+    for _, payment in matured.sample(200, random_state=1).iterrows():
         expected = training_example(payment, silver, labels, merchants)
         assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
     for user in features.sample(100, random_state=1).index:
@@ -116,7 +114,7 @@ def test_gold_equals_the_oracle_after_kills_in_mid_run(healed_run: datetime) -> 
     print(f"| Gold | examples {len(examples):,} | users {len(features):,} | all equal to the oracle |")
 
 
-def test_silver_holds_every_payment_of_bronze_that_the_run_saw(healed_run: datetime) -> None:
+def test_silver_has_every_payment_of_bronze_that_the_run_saw(healed_run: datetime) -> None:
     """Each once, copies and all: Bronze up to the newest load that Silver has."""
     silver = delta_table("silver/stg_transactions", healed_run).to_pandas(columns=["transaction_id", "loaded_at"])
     bronze = delta_table("bronze/transactions", healed_run).to_pandas(columns=["transaction_id", "loaded_at"])

@@ -8,9 +8,9 @@ import logging
 import signal
 import sys
 
+from fraud_common.errors import one_line_errors
 from fraud_common.logs import set_up_logging
 from fraud_common.schema_registry import SchemaRegistry
-from fraud_common.service import one_line_errors
 from fraud_common.settings import load_settings
 from prometheus_client import start_http_server
 from pyspark.errors import StreamingQueryException

@@ -1,6 +1,6 @@
 """The features by brute force: for one moment at a time, from all events, with plain pandas.
 
-Nothing here knows how the SQL does it; only what the features mean.
+This code follows the meaning of the features and shares nothing with the SQL.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ def user_features(before: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
 
 
 def frauds_known(labels: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The payments whose newest verdict at a moment is fraud."""
+    """The payments whose newest label at a moment is fraud."""
     known = (
         labels[labels["reported_at"] <= as_of].sort_values("reported_at").drop_duplicates("transaction_id", keep="last")
     )
@@ -82,7 +82,7 @@ def training_example(
     features["amount_1d_to_30d"] = features["amount_sum_1d"] / features["amount_sum_30d"] if month else 0
 
     known = merchants[merchants["merchant_id"] == payment["merchant_id"]]
-    verdicts = labels[labels["transaction_id"] == payment["transaction_id"]].sort_values("reported_at")
+    own_labels = labels[labels["transaction_id"] == payment["transaction_id"]].sort_values("reported_at")
     return features | {
         "amount": payment["amount"],
         "event_hour": now.hour,
@@ -90,7 +90,7 @@ def training_example(
         "is_weekend": now.dayofweek >= 5,
         "merchant_category": known["category"].iloc[0] if len(known) else "unknown",
         "merchant_category_risk": RISK[known["category_risk"].iloc[0]] if len(known) else 1,
-        "is_fraud": bool(verdicts["is_fraud"].iloc[-1]) if len(verdicts) else False,
+        "is_fraud": bool(own_labels["is_fraud"].iloc[-1]) if len(own_labels) else False,
     }
 
 

@@ -1,4 +1,4 @@
-"""A small world with all that is hard: late payments, copies, two in one millisecond, late and revised labels.
+"""A small world with all difficulties: late payments, copies, two in one millisecond, late and revised labels.
 
 Written as Bronze's Delta tables, batch by batch, as spark-streaming would; the oracle reads the same data frames.
 """
@@ -71,7 +71,7 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
     merchant = rng.zipf(1.4, PAYMENTS) % MERCHANTS
     return pd.DataFrame(
         {
-            # Not in the order of time, so that no id tells when it was.
+            # Not in the order of time, so that an id says nothing about the time.
             "transaction_id": [f"t{i:06d}" for i in rng.permutation(PAYMENTS)],
             "user_id": [f"u{i}" for i in user],
             # Cents; the last merchants are not in the seed.
@@ -87,7 +87,7 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
 
 
 def make_labels(payments: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Labels of a tenth of the payments after hours to weeks; some honest, some of the frauds cleared later."""
+    """Labels of a tenth of the payments after hours to weeks; some legitimate, some of the frauds cleared later."""
     labelled = payments.sample(frac=0.1, random_state=1)
     delay = pd.to_timedelta(np.clip(rng.lognormal(1.8, 0.8, len(labelled)), 0.1, 35), unit="D")
     fraud = rng.random(len(labelled)) < 0.85
@@ -130,7 +130,7 @@ def _batch_of(times: pd.Series, cuts: list[pd.Timestamp]) -> np.ndarray:
 
 
 class Bronze:
-    """Writes batches into Bronze, and knows what it holds."""
+    """Writes batches into Bronze, and remembers its rows."""
 
     def __init__(self) -> None:
         self.transactions = pd.DataFrame()

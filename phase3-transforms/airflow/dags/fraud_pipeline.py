@@ -1,6 +1,6 @@
-"""Bronze to gold, every 15 minutes: is Bronze fresh, then dbt layer by layer, its tests, and the features to Redis.
+"""Bronze to gold, every 15 minutes: check that Bronze is fresh, run dbt layer by layer, test, and push the features.
 
-Upstream is spark-streaming, which fills Bronze; downstream is whoever reads the gold tables, and the scoring API.
+Upstream is spark-streaming, which fills Bronze; downstream are the readers of the gold tables and the scoring API.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,26 +9,26 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, chain, task
 from deadlines import log_missed_deadline
 
-# A run that takes longer is still allowed to end, but somebody is told.
+# A run that takes longer may still end, but an error is logged.
 DEADLINE = timedelta(minutes=12)
 
 
 def dbt(name: str, arguments: str, minutes: int) -> BashOperator:
-    """One dbt command as a task; dbt-run waits for any other that is under way."""
+    """One dbt command as a task; dbt-run waits while another one is under way."""
     return BashOperator(task_id=name, bash_command=f"dbt-run {arguments}", execution_timeout=timedelta(minutes=minutes))
 
 
 @task(execution_timeout=timedelta(minutes=2))
 def bronze_freshness_check() -> None:
-    """Fails with one sentence when Bronze is missing or older than BRONZE_MAX_AGE_MINUTES."""
-    # Imported here: the file is read at the start of every task, and most of them don't need Trino.
+    """Fail with one sentence if Bronze is missing or older than BRONZE_MAX_AGE_MINUTES."""
+    # Imported here: the file is read at the start of every task, and most tasks don't need Trino.
+    from fraud_common.settings import load_settings
+    from lakehouse.connection import LakehouseSettings, lakehouse_cursor
     from lakehouse.freshness import check_bronze_freshness
-    from lakehouse.register import register_bronze
-    from lakehouse.trino_connection import cursor
 
-    with cursor() as trino:
-        register_bronze(trino)
-        check_bronze_freshness(trino)
+    limit_minutes = load_settings(LakehouseSettings).bronze_max_age_minutes
+    with lakehouse_cursor() as trino:
+        check_bronze_freshness(trino, limit_minutes)
 
 
 with DAG(
@@ -61,13 +61,13 @@ with DAG(
         dbt("dbt_marts", "run --select marts", minutes=15),
         # Unit tests prove the SQL, not the data: they run where the code is tested.
         dbt("dbt_test", "test --exclude-resource-type unit_test", minutes=10),
-        # Exit code 99 is Airflow's word for skipped.
+        # Exit code 99 means skipped to Airflow.
         BashOperator(
             task_id="push_features_to_redis",
             bash_command="phase-4-is-up || exit 99; push-features",
             execution_timeout=timedelta(minutes=10),
         ),
-        # What the stream keeps, beside what was pushed just now; skipped where no stream has run yet.
+        # Compare the stream's features with those that were just pushed; skipped if no stream has run yet.
         BashOperator(
             task_id="reconcile_stream_features",
             bash_command="reconcile-features",

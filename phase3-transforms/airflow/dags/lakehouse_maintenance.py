@@ -1,4 +1,4 @@
-"""The lakehouse's housekeeping, every night: few large files instead of many small ones, and nothing that is left over.
+"""The lakehouse's housekeeping, every night: merge small files, delete files that are no longer needed.
 
 Spark removes the old files of its own checkpoints itself.
 """
@@ -11,31 +11,31 @@ from airflow.sdk import DAG, chain, task
 
 @task(execution_timeout=timedelta(hours=2))
 def compact() -> None:
-    """Rewrites small files, table by table."""
+    """Rewrite small files, table by table."""
+    from lakehouse.connection import lakehouse_cursor
     from lakehouse.maintenance import compact_tables
-    from lakehouse.trino_connection import cursor
 
-    with cursor() as trino:
+    with lakehouse_cursor() as trino:
         compact_tables(trino)
 
 
 @task(execution_timeout=timedelta(hours=1))
 def vacuum() -> None:
-    """Deletes files that no version of the last seven days needs."""
+    """Delete files that no version of the last seven days needs."""
+    from lakehouse.connection import lakehouse_cursor
     from lakehouse.maintenance import vacuum_tables
-    from lakehouse.trino_connection import cursor
 
-    with cursor() as trino:
+    with lakehouse_cursor() as trino:
         vacuum_tables(trino)
 
 
 @task(execution_timeout=timedelta(minutes=30))
 def expire() -> None:
-    """Drops the temporary tables of dbt runs that crashed."""
+    """Drop the temporary tables of dbt runs that crashed."""
+    from lakehouse.connection import lakehouse_cursor
     from lakehouse.maintenance import drop_leftovers
-    from lakehouse.trino_connection import cursor
 
-    with cursor() as trino:
+    with lakehouse_cursor() as trino:
         drop_leftovers(trino)
 
 
@@ -43,7 +43,7 @@ with DAG(
     dag_id="lakehouse_maintenance",
     description="Compact, vacuum and clear up, every night",
     schedule="30 2 * * *",
-    # No start_date: the first run comes when its time does, not at once for the one that a fresh stack has missed.
+    # No start_date: a fresh stack waits for the next night instead of catching up with the last one.
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},

@@ -1,7 +1,7 @@
-"""A new model every week, from the settled payments in Gold; it becomes Production where it is better than that.
+"""A new model every week, from the matured payments in Gold; it becomes Production if it is better than that.
 
-Upstream is fraud_pipeline, which fills mart_training_examples; downstream is the scoring API, which takes up a new
-Production model by itself. A model that is refused is a run that succeeded: the log and MLflow say why.
+Upstream is fraud_pipeline, which fills mart_training_examples; downstream is the scoring API, which loads a new
+Production model by itself. If the model is refused, the run still succeeds: the log and MLflow say why.
 """
 
 from datetime import timedelta
@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference
 from deadlines import log_missed_deadline
 
-# A run that takes longer is still allowed to end, but somebody is told.
+# A run that takes longer may still end, but an error is logged.
 DEADLINE = timedelta(hours=1)
 
 
@@ -18,7 +18,7 @@ with DAG(
     dag_id="model_training",
     description="Train, compare with Production, promote under the rules, every week",
     schedule="0 4 * * 0",
-    # No start_date: the first run comes when its time does, not at once for the one that a fresh stack has missed.
+    # No start_date: a fresh stack waits for the next Sunday instead of catching up with the last one.
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=4),
@@ -38,7 +38,7 @@ with DAG(
 ):
     BashOperator(
         task_id="train_and_promote",
-        # Exit code 99 is Airflow's word for skipped.
+        # Exit code 99 means skipped to Airflow.
         bash_command="phase-4-is-up || exit 99; train-model",
         execution_timeout=timedelta(hours=2),
     )

@@ -1,4 +1,4 @@
-"""Housekeeping of the tables of bronze, silver and gold: compact, vacuum, drop what crashed dbt runs have left.
+"""Housekeeping of the tables of bronze, silver and gold: compact, vacuum, drop what crashed dbt runs left behind.
 
 python -m lakehouse.maintenance compact | vacuum | leftovers
 """
@@ -6,7 +6,6 @@ python -m lakehouse.maintenance compact | vacuum | leftovers
 import argparse
 import fcntl
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from fraud_common.errors import UserError, one_line_errors
+from fraud_common.trino import query
 from trino.dbapi import Cursor
 from trino.exceptions import TrinoQueryError
 
-from lakehouse.trino_connection import LakehouseError, cursor, query
+from lakehouse.connection import lakehouse_cursor
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ SMALL_FILE = "32MB"
 FEW_FILES = 8
 # The least that Trino allows: readers of older versions of a table may still be at work.
 RETENTION = "7d"
-# dbt-run holds it while dbt runs.
+# dbt-run locks it while dbt runs.
 DBT_LOCK = Path("/var/lib/dbt/lock")
 
 
@@ -59,28 +60,32 @@ def tables(trino: Cursor, kind: str = "BASE TABLE") -> list[Table]:
 
 
 def is_leftover(table: Table) -> bool:
-    """True for what only exists while dbt builds a model."""
+    """Whether a table only exists while dbt builds a model."""
     return table.name.endswith(("__dbt_tmp", "__dbt_backup"))
 
 
 def lasting(found: list[Table]) -> list[Table]:
-    """Those that are there when dbt has done its work."""
+    """The tables that remain when dbt is done."""
     return [table for table in found if not is_leftover(table)]
 
 
 def compact_tables(trino: Cursor) -> None:
-    """Rewrites the small files of each table, of partitioned ones only in the partitions that have many."""
+    """Rewrite the small files of each table; in partitioned tables, only in the partitions that have many.
+
+    Raises:
+        UserError: a table failed; the others were compacted.
+    """
     _for_each(lasting(tables(trino)), partial(_compact, trino))
 
 
 def _compact(trino: Cursor, table: Table) -> str:
-    # dbt writes silver and gold, and of two writers of one table one may fail.
+    # dbt writes silver and gold, and if two programs write one table, one of them may fail.
     with dbt_lock(table.schema != "bronze"):
         before = count_files(trino, table)
         for condition in crowded(trino, table):
             query(trino, f"alter table {table.sql} execute optimize(file_size_threshold => '{SMALL_FILE}') {condition}")
-            # Spark's commits to Bronze don't fail when another writer has taken the same version: they replace it. In
-            # that rare case the compaction is lost, and no row; but Trino must not remember the commit that is gone.
+            # Spark's commits to Bronze don't fail if another writer has taken the same version: they replace it. In
+            # that rare case the compaction is lost, but no row; Trino must then forget the lost commit.
             query(
                 trino,
                 "call delta.system.flush_metadata_cache("
@@ -90,7 +95,7 @@ def _compact(trino: Cursor, table: Table) -> str:
 
 
 def crowded(trino: Cursor, table: Table) -> list[str]:
-    """The where clauses of the partitions that have many files; one empty clause stands for a whole table."""
+    """The where clauses of the partitions that have many files; one empty clause means the whole table."""
     columns = partition_columns(trino, table)
     if not columns:
         return [""] if count_files(trino, table) > FEW_FILES else []
@@ -128,7 +133,11 @@ def count_files(trino: Cursor, table: Table) -> int:
 
 
 def vacuum_tables(trino: Cursor) -> None:
-    """Deletes the files that no version of the last seven days needs."""
+    """Delete the files that no version of the last seven days needs.
+
+    Raises:
+        UserError: a table failed; the others were vacuumed.
+    """
     _for_each(lasting(tables(trino)), partial(_vacuum, trino))
 
 
@@ -142,7 +151,11 @@ def _vacuum(trino: Cursor, table: Table) -> str:
 
 
 def drop_leftovers(trino: Cursor) -> None:
-    """Drops the temporary tables of dbt runs that crashed; no dbt runs meanwhile."""
+    """Drop the temporary tables of dbt runs that crashed, while no dbt run is under way.
+
+    Raises:
+        UserError: a table could not be dropped.
+    """
     with dbt_lock():
         for kind, word in (("BASE TABLE", "table"), ("VIEW", "view")):
             leftovers = [table for table in tables(trino, kind) if is_leftover(table)]
@@ -157,7 +170,7 @@ def _drop(trino: Cursor, word: str, table: Table) -> str:
 
 @contextmanager
 def dbt_lock(needed: bool = True) -> Iterator[None]:
-    """Keeps dbt from running, and waits for a run that is under way."""
+    """Wait for a dbt run that is under way, and keep dbt from running until the block ends."""
     if not needed:
         yield
         return
@@ -167,7 +180,7 @@ def dbt_lock(needed: bool = True) -> Iterator[None]:
 
 
 def _for_each(chosen: list[Table], work: Callable[[Table], str]) -> None:
-    """Does the work for each table and says what came of it; a table that fails doesn't keep the others from theirs."""
+    """Do the work for each table and log its outcome; if a table fails, the others are still processed."""
     failed = []
     for table in chosen:
         started = time.monotonic()
@@ -178,20 +191,20 @@ def _for_each(chosen: list[Table], work: Callable[[Table], str]) -> None:
             outcome = f"failed: {error.message}"
         log.info("%s.%s: %s (%.1f s)", table.schema, table.name, outcome, time.monotonic() - started)
     if failed:
-        raise LakehouseError(f"not done for {', '.join(failed)}; the reasons stand above")
+        raise UserError(f"not done for {', '.join(failed)}; the reasons are above")
+
+
+STEPS = {"compact": compact_tables, "vacuum": vacuum_tables, "leftovers": drop_leftovers}
 
 
 def main() -> None:
     """The command line."""
-    steps = {"compact": compact_tables, "vacuum": vacuum_tables, "leftovers": drop_leftovers}
     parser = argparse.ArgumentParser(prog="python -m lakehouse.maintenance", description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=steps)
+    parser.add_argument("step", choices=STEPS)
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        with cursor() as trino:
-            steps[parser.parse_args().step](trino)
-    except (LakehouseError, TrinoQueryError) as error:
-        sys.exit(f"error: {error}")
+    with one_line_errors(), lakehouse_cursor() as trino:
+        STEPS[arguments.step](trino)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""Makes Bronze, which Spark writes, known to Trino. Changes nothing when it is known already.
+"""Registers Bronze, which Spark writes, in Trino. Changes nothing if it is registered already.
 
 python -m lakehouse.register --wait 300
 """
 
 import argparse
-import sys
 import time
 
+from fraud_common.errors import UserError, one_line_errors
+from fraud_common.trino import query
 from trino.dbapi import Cursor
-from trino.exceptions import TrinoQueryError, TrinoUserError
+from trino.exceptions import TrinoUserError
 
-from lakehouse.trino_connection import LakehouseError, cursor, query
+from lakehouse.connection import lakehouse_cursor
 
 BRONZE = "s3://lakehouse/bronze"
 TABLES = ("transactions", "labels")
@@ -18,7 +19,14 @@ POLL_SECONDS = 5
 
 
 def register_bronze(trino: Cursor) -> list[str]:
-    """Registers the tables of Bronze that Trino does not know yet, and returns their names."""
+    """Register the tables of Bronze that Trino does not know yet.
+
+    Returns:
+        their names.
+
+    Raises:
+        UserError: Spark has not written a table yet.
+    """
     query(trino, f"create schema if not exists delta.bronze with (location = '{BRONZE}/')")
     known = {name for (name,) in query(trino, "show tables from delta.bronze")}
     missing = [table for table in TABLES if table not in known]
@@ -36,26 +44,28 @@ def _register(trino: Cursor, table: str) -> None:
             f"schema_name => 'bronze', table_name => '{table}', table_location => '{location}')",
         )
     except TrinoUserError as error:
-        # Somebody else was faster.
+        # Another process registered it meanwhile.
         if error.error_name == "TABLE_ALREADY_EXISTS":
             return
         if "No transaction log found" in str(error.message):
-            raise LakehouseError(
+            raise UserError(
                 f"Bronze has no {table} yet ({location}): is spark-streaming up? docker compose logs spark-streaming"
             ) from error
         raise
 
 
 def wait_for_bronze(seconds: float) -> list[str]:
-    """Registers Bronze, and tries again for so long while Spark has written nothing or Trino is still starting."""
+    """Register Bronze, and try again for so long while Spark has written nothing or Trino is still starting.
+
+    Raises:
+        UserError: why the last attempt failed.
+    """
     end = time.monotonic() + seconds
     while True:
         try:
-            with cursor() as trino:
+            with lakehouse_cursor() as trino:
                 return register_bronze(trino)
-        except (LakehouseError, TrinoQueryError) as error:
-            if isinstance(error, TrinoQueryError) and error.error_name != "SERVER_STARTING_UP":
-                raise
+        except UserError:
             if time.monotonic() + POLL_SECONDS > end:
                 raise
         time.sleep(POLL_SECONDS)
@@ -67,10 +77,9 @@ def main() -> None:
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="how long to wait for Bronze to exist (default: not)"
     )
-    try:
-        registered = wait_for_bronze(parser.parse_args().wait)
-    except (LakehouseError, TrinoQueryError) as error:
-        sys.exit(f"error: {error}")
+    arguments = parser.parse_args()
+    with one_line_errors():
+        registered = wait_for_bronze(arguments.wait)
     print(f"registered: {', '.join(registered)}" if registered else "Bronze is registered already")
 
 

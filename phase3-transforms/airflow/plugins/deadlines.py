@@ -1,4 +1,4 @@
-"""What happens when a run misses its deadline; the triggerer calls it, so it lives in Airflow's plug-in folder."""
+"""Logs a missed deadline of a run. The triggerer calls it, so it is in Airflow's plug-in folder."""
 
 from datetime import UTC, datetime
 from typing import Any

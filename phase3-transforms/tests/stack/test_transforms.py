@@ -1,11 +1,10 @@
-"""Silver and Gold against the brute-force oracle, on real Trino and MinIO: late, doubled, revised and decayed."""
+"""Silver and Gold against the brute-force oracle, on real Trino and MinIO, with late, duplicate and revised data."""
 
 import pandas as pd
 import pytest
-from conftest import run_pipeline
 from feature_store.layout import Label, PaymentEvent, unpack_user
 from features import USER_FEATURES, UserFeatures, milliseconds
-from lake import dbt, delta_table, rows
+from lake import dbt, delta_table, rows, run_pipeline
 from oracle import assert_same, current_features, merchant_features, training_example
 from world import DAY, START, Batch, Bronze, bronze_rows
 
@@ -16,11 +15,11 @@ GOLD = {
     "mart_hourly_metrics": "metric_hour",
     "mart_user_risk_profiles": "user_id",
 }
-# What a row says of the run that made it.
-OF_THE_RUN = ["settled_through", "transactions_through", "labels_through"]
+# What a row says about the run that made it.
+OF_THE_RUN = ["matured_through", "transactions_through", "labels_through"]
 MATURITY = 14 * DAY
 # The data tests that compare Gold with Silver.
-COMPLETENESS = ("assert_hours_hold_all_transactions", "assert_examples_are_complete")
+COMPLETENESS = ("assert_hours_are_complete", "assert_examples_are_complete")
 
 
 def gold(mart: str) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def assert_gold_equals(before: dict[str, pd.DataFrame]) -> None:
         pd.testing.assert_frame_equal(gold(mart), table, rtol=1e-9, atol=1e-9, obj=mart)
 
 
-def test_bronze_is_what_was_loaded_and_silver_holds_each_payment_once(bronze: Bronze) -> None:
+def test_bronze_is_what_was_loaded_and_silver_has_each_payment_once(bronze: Bronze) -> None:
     assert bronze_rows("transactions") == len(bronze.transactions)
     silver = rows("select transaction_id, amount from silver.stg_transactions").sort_values("transaction_id")
     expected = bronze.silver().sort_values("transaction_id")
@@ -54,9 +53,9 @@ def test_bronze_is_what_was_loaded_and_silver_holds_each_payment_once(bronze: Br
 def test_training_examples_equal_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:
     silver = bronze.silver()
     examples = gold("mart_training_examples").set_index("transaction_id")
-    settled = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
-    assert sorted(examples.index) == sorted(settled["transaction_id"])
-    for _, payment in settled.sample(1000, random_state=3).iterrows():
+    matured = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
+    assert sorted(examples.index) == sorted(matured["transaction_id"])
+    for _, payment in matured.sample(1000, random_state=3).iterrows():
         expected = training_example(payment, silver, bronze.labels, merchants)
         assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
 
@@ -65,7 +64,7 @@ def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronz
     """The packed events of a user, at the instant of a payment: the numbers of the SQL."""
     silver, labels = bronze.silver(), bronze.labels
     examples = gold("mart_training_examples").set_index("transaction_id")
-    settled = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
+    matured = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
     events: dict[str, list[bytes]] = {}
     for user, own in silver.groupby("user_id"):
         events[user] = sorted(
@@ -86,7 +85,7 @@ def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronz
         event_time, reported_at = (milliseconds(at.to_pydatetime()) for at in (row.event_time, row.reported_at))
         label = Label(row.transaction_id, row.user_id, event_time, reported_at, row.is_fraud)
         members.setdefault(row.user_id, []).append(label.pack())
-    for row in settled.sample(1000, random_state=4).itertuples():
+    for row in matured.sample(1000, random_state=4).itertuples():
         user = UserFeatures.from_events(
             unpack_user(events[row.user_id], members.get(row.user_id, [])), row.event_time.to_pydatetime()
         )
@@ -95,7 +94,7 @@ def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronz
 
 
 def test_examples_that_late_data_touched_equal_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:
-    """Payments just after one that came late: their examples were there already and had to be corrected."""
+    """Payments just after one that came late: their examples existed already and had to be corrected."""
     silver = bronze.silver()
     examples = gold("mart_training_examples").set_index("transaction_id")
     first = silver["loaded_at"].min()
@@ -158,8 +157,8 @@ def test_a_full_refresh_gives_the_same(bronze: Bronze) -> None:
 
 
 def test_half_a_full_refresh_is_refused(bronze: Bronze) -> None:
-    dbt("run", "--select", "int_training_anchors")
-    with pytest.raises(AssertionError, match="holds only what the last run changed"):
+    dbt("run", "--select", "int_training_entity_rows")
+    with pytest.raises(AssertionError, match="has only what the last run"):
         dbt("run", "--full-refresh", "--select", "mart_training_examples")
 
 
@@ -178,9 +177,9 @@ def test_unit_tests_pass(bronze: Bronze) -> None:
 
 
 def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
-    """Silver is ahead of Gold, and the anchors were made but not used: the next run brings all in line.
+    """Silver is ahead of Gold, and the entity rows were made but not used: the next run brings all in line.
 
-    What Gold has lost all the same is found by its tests, and comes back with a full refresh.
+    Rows that Gold has lost are found by its tests, and come back with a full refresh.
     """
     payments = bronze.silver().sample(200, random_state=9)
     shift = pd.Timedelta(days=20)
@@ -189,8 +188,8 @@ def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
     )
     later = later[later["event_time"] <= as_of(bronze)]
     bronze.load(Batch(later[list(payments.columns[:9])], bronze.labels.head(0)))
-    dbt("run", "--select", "staging", "int_training_anchors")
-    # Whoever tests the data now is not told that Gold has lost what it has not been given yet.
+    dbt("run", "--select", "staging", "int_training_entity_rows")
+    # Data tests at this moment don't report what Gold has not received yet as lost.
     dbt("test", "--select", *COMPLETENESS)
     run_pipeline()
     before = all_gold()
@@ -207,7 +206,7 @@ def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
 
 
 def test_who_stops_paying_decays_to_zero(bronze: Bronze) -> None:
-    """Last, since it moves the data clock: one user pays once more, 40 days later."""
+    """The last test, since it moves the data clock: one user pays once more, 40 days later."""
     payment = bronze.silver().iloc[[0]]
     user = payment["user_id"].iloc[0]
     later = payment.assign(transaction_id="much-later", event_time=as_of(bronze) + 40 * DAY)

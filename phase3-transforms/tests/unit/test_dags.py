@@ -1,16 +1,21 @@
 """The DAGs as Airflow reads them: no import errors, the chain, the schedule, retries, no overlap."""
 
 import os
+import re
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+REPOSITORY = Path(__file__).parents[3]
+AIRFLOW = REPOSITORY / "phase3-transforms" / "airflow"
+
 
 @pytest.fixture(scope="module")
 def dags() -> DagBag:
-    return DagBag("/opt/airflow/dags")
+    return DagBag(AIRFLOW / "dags")
 
 
 def chain_of(dag: object) -> list[str]:
@@ -48,7 +53,7 @@ def test_training_is_one_task(dags: DagBag) -> None:
     ("dag_id", "task_id"), [("fraud_pipeline", "push_features_to_redis"), ("model_training", "train_and_promote")]
 )
 def test_without_phase_4_its_tasks_are_skipped(dags: DagBag, dag_id: str, task_id: str) -> None:
-    # This stack has none of its services.
+    # Where the test runs there is none of its services.
     task = dags.dags[dag_id].get_task(task_id)
     assert task.skip_on_exit_code == [99]
     done = subprocess.run(
@@ -62,10 +67,29 @@ def test_without_phase_4_its_tasks_are_skipped(dags: DagBag, dag_id: str, task_i
     assert "make phase4-up" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["feature_writer", "reconciliation"])
-def test_what_phase_4_lends_to_the_tasks_is_complete(module: str) -> None:
-    command = ["python3", "-c", f"import serving.{module}"]
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": "/opt/ml"}, check=True)
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the image that is its PYTHONPATH, with what the Dockerfile copies there."""
+    folder = tmp_path_factory.mktemp("platform")
+    for source, target in re.findall(
+        r"^COPY \S+ (\S+?)/? /opt/platform/(\S*?)/?$", (AIRFLOW / "Dockerfile").read_text(), re.MULTILINE
+    ):
+        (folder / (target or Path(source).name)).symlink_to(REPOSITORY / source)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "python", "module"),
+    [
+        ("push-features", "python3", "serving.feature_writer"),
+        ("reconcile-features", "python3", "feature_store.reconcile"),
+        ("train-model", "/opt/training/bin/python", "training.train"),
+    ],
+)
+def test_what_the_tasks_import_is_in_their_image(platform: Path, command: str, python: str, module: str) -> None:
+    assert f"{python} -m {module}" in (AIRFLOW / "bin" / command).read_text()
+    environment = os.environ | {"PYTHONPATH": str(platform), "GIT_PYTHON_REFRESH": "quiet"}
+    subprocess.run([python, "-c", f"import {module}"], env=environment, cwd="/", check=True)
 
 
 def test_maintenance_is_one_chain(dags: DagBag) -> None:
@@ -81,7 +105,7 @@ def test_runs_are_scheduled_and_never_overlap(dags: DagBag, dag_id: str, cron: s
     assert dag.schedule == cron
     assert dag.max_active_runs == 1
     assert not dag.catchup
-    # Gold is wanted at once, the other two when their time comes.
+    # The pipeline starts at once, the other two at their next scheduled time.
     assert (dag.start_date is not None) == (dag_id == "fraud_pipeline")
 
 

@@ -2,14 +2,9 @@
 
 import pandas as pd
 import pytest
-from lake import dbt, rows
+from lake import dbt, rows, run_pipeline
 from lakehouse.register import wait_for_bronze
 from world import Bronze, make_batches
-
-
-def run_pipeline() -> None:
-    """What one run of the DAG does, without its tests; the DAG calls dbt once for each layer."""
-    dbt("run")
 
 
 @pytest.fixture(scope="session")
