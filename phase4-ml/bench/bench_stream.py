@@ -1,7 +1,7 @@
 """How fast the feature stream is, with real Kafka and Redis: a Markdown table on standard output.
 
-Runs in the test image. Catching up: messages that lie in Kafka already. Freshness: payments at a constant rate, each
-timed by the stream itself from Kafka's time stamp to the acknowledgement of Redis.
+Runs in the test image. Catching up: messages that are in Kafka already. Freshness: payments at a constant rate, each
+timed by the stream itself from Kafka's timestamp to the acknowledgement of Redis.
 """
 
 import os
@@ -22,15 +22,16 @@ import redis
 import typer
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from feature_store import coverage
+from feature_store.layout import USER_EVENTS
+from feature_stream.settings import StreamSettings
+from fraud_common.avro import latest_encoder
+from fraud_common.redis import connect
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.settings import load_settings
+from fraud_common.topics import TRANSACTIONS
 from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
-
-from feature_store import event_store
-from feature_store.event_store import USER_EVENTS
-from feature_stream.__main__ import StreamSettings
-from fraud_common.schema_registry import Registry
-from feature_store.snapshot_store import connect
-from fraud_common.avro import encode
 
 METRICS_PORT = 9466
 START = datetime(2024, 11, 1, tzinfo=UTC)
@@ -45,8 +46,8 @@ class Topics:
 
 
 def payments(settings: StreamSettings, users: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of payments over 30 days, in the order of time."""
-    schema_id, schema = Registry(settings.schema_registry_url).latest("transactions.raw-value")
+    """Keys and values of payments over 30 days, in order of time."""
+    encoder = latest_encoder(SchemaRegistry(settings.schema_registry_url), TRANSACTIONS)
     draw = random.Random(1)
     for number in range(count):
         user = f"U{draw.randrange(users)}"
@@ -65,7 +66,7 @@ def payments(settings: StreamSettings, users: int, count: int) -> Iterator[tuple
             "is_international": draw.random() < 0.1,
             "metadata": {},
         }
-        yield user, encode(record, schema, schema_id)
+        yield user, encoder.encode(record)
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def streaming(topics: Topics) -> Iterator[None]:
 
 def read(store: redis.Redis) -> int:
     """How many messages Redis has."""
-    return sum(event_store.positions(store).values())
+    return sum(coverage.positions(store).values())
 
 
 def catch_up(store: redis.Redis, topics: Topics, count: int) -> float:
@@ -145,7 +146,7 @@ def quantile(counts: dict[float, float], share: float) -> float:
 def at_rate(
     store: redis.Redis, topics: Topics, messages: list[tuple[str, bytes]], rate: int, send: Producer
 ) -> dict[float, float]:
-    """The delays of payments at a constant rate, after five seconds that do not count."""
+    """The delays of payments at a constant rate, without those of the first five seconds."""
     with streaming(topics):
         before: dict[float, float] = {}
         start = time.monotonic()
@@ -164,12 +165,12 @@ def at_rate(
 
 def main(
     count: Annotated[int, typer.Option(min=1000, help="Messages to catch up with.")] = 300_000,
-    users: Annotated[int, typer.Option(min=1, help="Users that they are of: 60 payments each, by default.")] = 5_000,
+    users: Annotated[int, typer.Option(min=1, help="Their users: 60 payments each, by default.")] = 5_000,
     rate: Annotated[int, typer.Option(min=1, help="Payments a second.")] = 1_000,
     seconds: Annotated[int, typer.Option(min=10, help="For how long.")] = 30,
 ) -> None:
     """Measure, and print the table. Empties Redis before and after."""
-    settings = StreamSettings()
+    settings = load_settings(StreamSettings)
     store = connect(settings, retries=3)
     send = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "linger.ms": 2, "acks": "all"})
     store.flushdb()
@@ -182,7 +183,7 @@ def main(
         speed = catch_up(store, topics, count)
         memory = store.info("memory")["used_memory"] - empty
         one = next(store.scan_iter(match=USER_EVENTS.format("*"), count=100))
-        held, size = store.zcard(one), store.memory_usage(one) or 0
+        payments_of_one, size = store.zcard(one), store.memory_usage(one) or 0
     store.flushdb()
     with own_topics(settings) as topics:
         messages = list(payments(settings, users, rate * seconds))
@@ -194,10 +195,10 @@ def main(
     print("|---|---|")
     print(f"| catching up with {count:,} payments of {users:,} users | {speed:,.0f} payments/s |")
     print(
-        f"| {rate:,} payments/s for {seconds} s, from Kafka's time stamp to Redis |"
+        f"| {rate:,} payments/s for {seconds} s, from Kafka's timestamp to Redis |"
         f" p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms, {within:.2%} within a second |"
     )
-    print(f"| memory | {memory / users:,.0f} bytes a user; {size:,} bytes for a user with {held} payments |")
+    print(f"| memory | {memory / users:,.0f} bytes a user; {size:,} bytes for a user with {payments_of_one} payments |")
 
 
 if __name__ == "__main__":

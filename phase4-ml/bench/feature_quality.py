@@ -1,10 +1,10 @@
 """What fresh features are worth: one model on the same live payments, with the stream and with snapshots only.
 
-Runs beside a live stack (make feature-quality). Looks every payment up when it comes, as the API does, scores it with
-each kind of features, and waits for the labels; average precision by scenario as a Markdown table on standard output.
+Runs beside a live stack (make feature-quality). Looks every payment up when it arrives, as the API does, scores it with
+each kind of features, and waits for the labels; prints average precision by scenario as a Markdown table.
 
 The simulated clock runs fast: fifteen minutes between two snapshots are two days of event time. So there are two kinds
-of snapshot: the one in Redis, and one as of the last quarter of an hour of event time, which real time would have.
+of snapshot: the one in Redis, and one as of the last quarter of an hour of event time, as a stack in real time has it.
 """
 
 import asyncio
@@ -18,20 +18,21 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
+from feature_store.layout import unpack_user
+from feature_store.records import RuleViolation, to_label, to_payment
+from feature_stream.settings import StreamSettings
 from features import EPOCH, MerchantFeatures, Payment, UserFeatures
-from sklearn.metrics import average_precision_score
-from tqdm import tqdm
-
-from feature_store.records import BrokenRule, to_payment, to_verdict
-from feature_store.event_store import unpack_user
+from fraud_common.avro import Decoder
+from fraud_common.errors import SerializationError
+from fraud_common.kafka import make_group_consumer, readable
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.settings import load_settings
 from serving.feature_client import FeatureClient, Found
-from feature_stream.__main__ import StreamSettings
-from fraud_common.kafka import CONSUMER, readable
 from serving.model_store import Model, ModelStore
 from serving.predictor import UNKNOWN_USER, choose_merchant, choose_user
-from fraud_common.schema_registry import Decoder, Registry
-from serving.settings import Settings, load_settings
-from fraud_common.avro import SerializationError
+from serving.settings import Settings
+from sklearn.metrics import average_precision_score
+from tqdm import tqdm
 
 KINDS = ("stream", "snapshot of the last quarter of an hour", "snapshot in Redis")
 QUARTER = timedelta(minutes=15)
@@ -42,24 +43,29 @@ class Watched:
 
     def __init__(self) -> None:
         self.scores: dict[str, tuple[float, ...]] = {}
-        self.verdicts: dict[str, tuple[datetime, bool, str]] = {}
+        self.labels: dict[str, dict[str, Any]] = {}
         self.sources: dict[str, int] = defaultdict(int)
 
-    def judge(self, record: dict[str, Any]) -> None:
+    def add_label(self, record: dict[str, Any]) -> None:
         """Take a label; of several on a payment the newest counts."""
-        known = self.verdicts.get(record["transaction_id"])
-        if known is None or known[0] <= record["reported_at"]:
-            fraud_type = record["fraud_type"] or "unknown"
-            self.verdicts[record["transaction_id"]] = (record["reported_at"], record["is_fraud"], fraud_type)
+        known = self.labels.get(record["transaction_id"])
+        if known is None or known["reported_at"] <= record["reported_at"]:
+            self.labels[record["transaction_id"]] = record
+
+    def fraud_type(self, transaction_id: str) -> str:
+        """The type of a known fraud; empty for other payments."""
+        label = self.labels.get(transaction_id)
+        return (label["fraud_type"] or "unknown") if label and label["is_fraud"] else ""
 
 
 def users_of(found: Found, as_of: datetime) -> tuple[UserFeatures, ...]:
     """The user's features of each kind."""
     quarter = EPOCH + (as_of - EPOCH) // QUARTER * QUARTER
     snapshot = UserFeatures.from_json(found.user) if found.user else UNKNOWN_USER
+    fresh, _ = choose_user(found, as_of)
     return (
-        choose_user(found, as_of)[0],
-        UserFeatures.from_events(unpack_user(found.events, found.verdicts), quarter),
+        fresh,
+        UserFeatures.from_events(unpack_user(found.events, found.labels), quarter),
         snapshot,
     )
 
@@ -74,23 +80,22 @@ def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: 
         merchants = (choose_merchant(known, as_of),) * 2 + (batch_merchant,)
         users = users_of(known, as_of)
         rows += [user.to_array(payment, merchant) for user, merchant in zip(users, merchants, strict=True)]
-        watched.sources[choose_user(known, as_of)[1]] += 1
+        _, source = choose_user(known, as_of)
+        watched.sources[source] += 1
     scores = np.array(model.probabilities(np.stack(rows))).reshape(-1, len(KINDS))
     for record, values in zip(records, scores.tolist(), strict=True):
-        # The first time counts: only then the payment had not been seen.
+        # The first time counts: later the stream knows the payment itself.
         watched.scores.setdefault(record["transaction_id"], tuple(values))
 
 
 def make_consumer(settings: StreamSettings) -> Consumer:
     """Reads both topics from now on."""
-    consumer = Consumer(
-        CONSUMER | {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "feature-quality"}
-    )
-    places = []
+    consumer = make_group_consumer(settings, "feature-quality")
+    ends = []
     for topic in (settings.transactions_topic, settings.labels_topic):
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        places += [TopicPartition(topic, partition, OFFSET_END) for partition in partitions]
-    consumer.assign(places)
+        ends += [TopicPartition(topic, partition, OFFSET_END) for partition in partitions]
+    consumer.assign(ends)
     return consumer
 
 
@@ -102,22 +107,23 @@ def decoded(decoder: Decoder, messages: list[Message], topic: str) -> list[dict[
             continue
         try:
             record = decoder.decode(message.value())
-            (to_verdict if "reported_at" in record else to_payment)(record, message.timestamp()[1])
-        except (SerializationError, BrokenRule):
+            _, arrived_ms = message.timestamp()
+            (to_label if "reported_at" in record else to_payment)(record, arrived_ms)
+        except (SerializationError, RuleViolation):
             continue
         records.append(record)
     return records
 
 
 async def watch(settings: StreamSettings, api: Settings, minutes: float, label_minutes: float) -> Watched:
-    """Score what comes for some minutes, and collect labels for some more."""
+    """Score the payments of some minutes, and collect labels for some more."""
     models = ModelStore(api)
     following = asyncio.create_task(models.follow())
     while not isinstance(models.model, Model):
         await asyncio.sleep(0.2)
     following.cancel()
     features = FeatureClient(api)
-    decoder = Decoder(Registry(settings.schema_registry_url))
+    decoder = Decoder(SchemaRegistry(settings.schema_registry_url))
     consumer = make_consumer(settings)
     watched = Watched()
     start = time.monotonic()
@@ -126,7 +132,7 @@ async def watch(settings: StreamSettings, api: Settings, minutes: float, label_m
         while (passed := time.monotonic() - start) < total:
             messages = readable(consumer.consume(500, 0.05))
             for record in decoded(decoder, messages, settings.labels_topic):
-                watched.judge(record)
+                watched.add_label(record)
             payments = decoded(decoder, messages, settings.transactions_topic)
             if payments and passed < minutes * 60:
                 found = await features.look_up([(each["user_id"], each["merchant_id"]) for each in payments])
@@ -139,10 +145,10 @@ async def watch(settings: StreamSettings, api: Settings, minutes: float, label_m
 
 
 def table(watched: Watched) -> str:
-    """Average precision of each kind, overall and for the frauds of each scenario among all honest payments."""
+    """Average precision of each kind, overall and for the frauds of each scenario among all legitimate payments."""
     ids = list(watched.scores)
     scores = np.array([watched.scores[each] for each in ids])
-    types = np.array([_fraud_type(watched, each) for each in ids])
+    types = np.array([watched.fraud_type(each) for each in ids])
     lines = [
         f"{len(ids)} live payments, {(types != '').sum()} of them known as frauds so far; features from "
         + ", ".join(f"{source}: {count}" for source, count in sorted(watched.sources.items())),
@@ -158,11 +164,6 @@ def table(watched: Watched) -> str:
     return "\n".join(lines)
 
 
-def _fraud_type(watched: Watched, transaction_id: str) -> str:
-    _, is_fraud, fraud_type = watched.verdicts.get(transaction_id, (None, False, ""))
-    return fraud_type if is_fraud else ""
-
-
 def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long payments are scored.")] = 15,
     label_minutes: Annotated[float, typer.Option(min=0.1, help="How long labels are waited for after that.")] = 60,
@@ -170,8 +171,8 @@ def main(
     """Measure on a live stack, and print the table."""
     with TemporaryDirectory() as folder:
         api = load_settings(Settings, state_dir=folder, redis_deadline_ms=5_000)
-        watched = asyncio.run(watch(StreamSettings(), api, minutes, label_minutes))
-    if not any(is_fraud for _, is_fraud, _ in watched.verdicts.values()):
+        watched = asyncio.run(watch(load_settings(StreamSettings), api, minutes, label_minutes))
+    if not any(label["is_fraud"] for label in watched.labels.values()):
         sys.exit("error: no fraud became known; wait longer (--label-minutes)")
     print(table(watched))
 

@@ -180,6 +180,11 @@ def payments_field(event_time: int) -> str:
     return str(event_time // DAY_MS)
 
 
+def counts_payments(field: str) -> bool:
+    """Whether a field of merchant_days counts payments, and not frauds."""
+    return ":" not in field
+
+
 def frauds_field(event_time: int, reported_at: int) -> str:
     """The field of merchant_days for frauds of a day: known from the first midnight after the report."""
     return f"{event_time // DAY_MS}:{-(-reported_at // DAY_MS)}"

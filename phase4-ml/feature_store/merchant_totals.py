@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import redis
 
@@ -69,17 +68,17 @@ def forget_old_days(store: redis.Redis, merchants: Sequence[int], first_day: int
     """Remove the days that no window reaches, of merchants for which a new day begins."""
     if not merchants:
         return
-    ask = NamedPipeline(store.pipeline(transaction=False))
-    for merchant in merchants:
-        ask.named(merchant).hkeys(MERCHANT_DAYS.format(merchant))
-    fields: Mapping[Any, list[bytes]] = ask.execute()
-    tell = store.pipeline(transaction=False)
-    for merchant, names in fields.items():
-        key = MERCHANT_DAYS.format(merchant)
-        tell.expire(key, EXPIRY_SECONDS)
-        if old := [name for name in names if day_of_field(name) < first_day]:
-            tell.hdel(key, *old)
-    tell.execute()
+    lookup = NamedPipeline(store.pipeline(transaction=False))
+    keys = [MERCHANT_DAYS.format(merchant) for merchant in merchants]
+    for key in keys:
+        lookup.named(key).hkeys(key)
+    fields = lookup.execute()
+    removal = store.pipeline(transaction=False)
+    for key in keys:
+        removal.expire(key, EXPIRY_SECONDS)
+        if old := [name for name in fields[key] if day_of_field(name) < first_day]:
+            removal.hdel(key, *old)
+    removal.execute()
 
 
 def _fraud_changes(labels: Iterable[bytes]) -> list[tuple[str, int]]:

@@ -15,9 +15,9 @@ class NamedPipeline:
         self.pipeline = pipeline
         self._names: dict[Hashable, int] = {}
 
-    def named(self, *name: Hashable) -> Any:
-        """The pipeline, for exactly one command: its result gets this name."""
-        self._names[name if len(name) > 1 else name[0]] = len(self.pipeline)
+    def named(self, kind: str, *rest: Hashable) -> Any:
+        """The pipeline, for exactly one command: its result gets this name, a tuple if it has several parts."""
+        self._names[(kind, *rest) if rest else kind] = len(self.pipeline)
         return self.pipeline
 
     def execute(self) -> dict[Hashable, Any]:

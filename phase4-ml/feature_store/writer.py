@@ -24,7 +24,7 @@ from feature_store.layout import (
     USER_LABELS,
     Label,
     PaymentEvent,
-    payments_field,
+    counts_payments,
     range_of_key,
     range_start,
 )
@@ -62,7 +62,7 @@ class Applied:
     emptied: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _OfUser:
     """The records of one user in a batch."""
 
@@ -71,7 +71,7 @@ class _OfUser:
     labels: dict[bytes, Label] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _New:
     """What Redis lacks of one user's records, and what it has that they refer to."""
 
@@ -112,13 +112,13 @@ def _apply(store: redis.Redis, pipeline: Pipeline, batch: Batch, max_payments: i
     _add_users(store, transaction, new, range_start(horizon), max_payments)
     for (merchant, name), number in totals.items():
         if number:
-            transaction.named("total", merchant, name).hincrby(MERCHANT_DAYS.format(merchant), name, number)
+            client = transaction.named("total", merchant, name) if counts_payments(name) else pipeline
+            client.hincrby(MERCHANT_DAYS.format(merchant), name, number)
     if batch.reached:
         coverage.advance(transaction.named("advanced"), batch.reached, newest, batch.required)
     results = transaction.execute()
 
-    new_days = _merchants_with_a_new_day(new, totals, results)
-    merchant_totals.forget_old_days(store, new_days, horizon // DAY_MS)
+    merchant_totals.forget_old_days(store, _merchants_with_a_new_day(totals, results), horizon // DAY_MS)
     return Applied(
         payments=sum(len(each.payments) for each in new.values()),
         labels=sum(len(each.labels) for each in new.values()),
@@ -140,22 +140,22 @@ def _by_user(batch: Batch, horizon: int) -> dict[str, _OfUser]:
 
 
 def _what_is_new(store: redis.Redis, users: Mapping[str, _OfUser]) -> dict[str, _New]:
-    ask = NamedPipeline(store.pipeline(transaction=False))
+    lookup = NamedPipeline(store.pipeline(transaction=False))
     for user, records in users.items():
         events_key = USER_EVENTS.format(user)
-        ask.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
+        lookup.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
         for key in records.payments:
-            ask.named("count", user, key).zlexcount(events_key, *range_of_key(key))
+            lookup.named("count", user, key).zlexcount(events_key, *range_of_key(key))
         for key in _labelled(records):
-            ask.named("payment", user, key).zrangebylex(events_key, *range_of_key(key))
-    results = ask.execute()
+            lookup.named("payment", user, key).zrangebylex(events_key, *range_of_key(key))
+    results = lookup.execute()
 
     def of(user: str, records: _OfUser) -> _New:
         known_labels: list[bytes] = results["labels", user]
-        known_payments = {}
+        known_payments: dict[int, bytes] = {}
         for key in _labelled(records):
             for member in results["payment", user, key]:
-                known_payments[key] = member
+                known_payments.setdefault(key, member)
         return _New(
             payments={key: each for key, each in records.payments.items() if not results["count", user, key]},
             labels=[member for member in records.labels if member not in known_labels],
@@ -168,7 +168,7 @@ def _what_is_new(store: redis.Redis, users: Mapping[str, _OfUser]) -> dict[str, 
 
 def _labelled(records: _OfUser) -> set[int]:
     """The keys of the payments that the labels are on."""
-    return {label.key for label in records.labels.values()}
+    return {label.key for label in records.labels.values()} if records.labels else set()
 
 
 def _totals(new: Mapping[str, _New]) -> merchant_totals.Totals:
@@ -204,13 +204,6 @@ def _add_users(
             transaction.pipeline.zadd(USER_LABELS.format(user), dict.fromkeys(records.labels, 0))
 
 
-def _merchants_with_a_new_day(
-    new: Mapping[str, _New], totals: merchant_totals.Totals, results: Mapping[Any, Any]
-) -> list[int]:
+def _merchants_with_a_new_day(totals: merchant_totals.Totals, results: Mapping[Any, Any]) -> list[int]:
     """The merchants that had no payment of a day before: the day's new total is what the batch added."""
-    days = {payments_field(payment.event_time) for of_user in new.values() for payment in of_user.payments.values()}
-    return [
-        merchant
-        for (merchant, name), number in totals.items()
-        if number and name in days and results["total", merchant, name] == number
-    ]
+    return [merchant for (merchant, name), number in totals.items() if results.get(("total", merchant, name)) == number]

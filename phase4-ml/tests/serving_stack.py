@@ -110,7 +110,7 @@ def fill_redis() -> None:
     with redis_client().pipeline(transaction=False) as pipeline:
         for number in range(KNOWN_USERS):
             pipeline.set(USER_KEY.format(f"known-{number}"), known_user().to_json(), ex=SNAPSHOT_SECONDS)
-        merchant = MerchantFeatures("gaming", 2, 100, 0.01, 700, 0.012, 3000, 0.011, AS_OF).to_json()
+        merchant = MerchantFeatures("gaming", 2, 100, 0.01, 700, 0.012, 3000, 0.011, as_of=AS_OF).to_json()
         for number in range(KNOWN_MERCHANTS):
             pipeline.set(MERCHANT_KEY.format(f"known-{number}"), merchant, ex=SNAPSHOT_SECONDS)
         pipeline.execute()
