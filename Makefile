@@ -10,7 +10,8 @@ PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-sc
 PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
-ingestion = docker compose run --rm --no-deps $(1) ingestion-init ingestion
+# What a person passes to a command travels by environment, never through a shell.
+export FILE MAP LAST REASON OFFSET ALL SET GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM
 
 .PHONY: help
 help: ## This list
@@ -34,18 +35,18 @@ down: ## Stop everything; the data stays
 	docker compose down --remove-orphans
 clean: ## Stop everything and delete all data (asks first)
 	@infra/scripts/clean.sh
-build: ## Build all images anew where something changed
-	@infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5) training
+build: ## Build the images in which something changed
+	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5) training
 
 .PHONY: backup restore pull push addresses
 backup: ## TO=folder: stop the stack, and keep all its data and .env there
-	@infra/scripts/backup.sh "$(TO)"
+	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
-	@infra/scripts/restore.sh "$(FROM)"
-pull: ## Take all our images from IMAGE_REGISTRY instead of building them
-	docker compose pull --ignore-buildable=false $(PHASE5) training
-push: ## Share all our images through IMAGE_REGISTRY
-	docker compose push $(PHASE5) training
+	@infra/scripts/restore.sh
+pull: ## Take the images of this commit from IMAGE_REGISTRY instead of building them
+	@infra/scripts/pull.sh $(PHASE5) training
+push: ## Share the images of this commit through IMAGE_REGISTRY
+	@infra/scripts/push.sh $(PHASE5) training
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
@@ -81,17 +82,17 @@ dashboards: ## Write the Grafana dashboards' JSON from their code
 kafka-lag: ## Lag of every consumer group
 	docker compose exec kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe --all-groups
 replay: ## FILE=… [MAP=…]: your own transactions (CSV or Parquet) through the same topics
-	@infra/scripts/replay.sh "$(FILE)" "$(MAP)"
+	@infra/scripts/replay.sh
 dlq-show: ## [LAST=10]: what is in the dead letter topic, and why
-	@$(call ingestion,) dlq-show --last $(or $(LAST),10)
+	@infra/scripts/dlq.sh show
 dlq-redrive: ## REASON=… | OFFSET=… | ALL=1 [SET=field=value] [GO=1]: send the repaired back (dry run without GO=1)
-	@$(call ingestion,) dlq-redrive $(addprefix --reason ,$(REASON)) $(addprefix --offset ,$(OFFSET)) $(if $(ALL),--all) $(if $(SET),--set '$(SET)') $(if $(GO),--go)
+	@infra/scripts/dlq.sh redrive
 
 .PHONY: dbt-run dbt-test dbt-docs
 dbt-run: ## [SELECT=…] [FULL=1]: build Silver and Gold now; FULL from the beginning
-	docker compose exec airflow-scheduler dbt-run build --exclude-resource-type test unit_test $(if $(FULL),--full-refresh) $(addprefix --select ,$(SELECT))
+	@infra/scripts/dbt.sh build --exclude-resource-type test unit_test
 dbt-test: ## [SELECT=…]: test the data now
-	docker compose exec airflow-scheduler dbt-run test --exclude-resource-type unit_test $(addprefix --select ,$(SELECT))
+	@infra/scripts/dbt.sh test --exclude-resource-type unit_test
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
@@ -105,6 +106,6 @@ ml-rollback: ## Back to the model that was Production before
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
 redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
-	docker compose exec fraud-api python3 -m feature_store.redis_features $(addprefix --user ,$(USER_ID))
+	@docker compose exec fraud-api python3 -m feature_store.redis_features $${USER_ID:+--user "$$USER_ID"}
 feature-quality: ## [MINUTES=15] [LABEL_MINUTES=60]: what the stream's features are worth on live payments, by scenario
-	@infra/scripts/feature_quality.sh --minutes $(or $(MINUTES),15) --label-minutes $(or $(LABEL_MINUTES),60)
+	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"

@@ -2,6 +2,7 @@
 # Builds fraud-platform/base, the image that all others are FROM. Its own parent, debian:trixie-slim, is the one seam
 # to the outside: the local copy is used, else it is pulled, else it is made from Debian's packages with mmdebstrap.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/images.sh"
 
 SEAM=debian:trixie-slim
 
@@ -30,18 +31,25 @@ make_seam() {
 }
 
 build_base() {
-  local context
+  local context log=reports/build-base.log folder
+  local -a proxy_arguments
+  mapfile -t proxy_arguments < <(proxy_build_arguments)
+  mkdir -p reports
   context="$(mktemp -d)"
   trap 'rm -rf "$context"' RETURN
-  cp infra/base/healthy "$context"
+  # Whatever the checkout's umask: every container runs it as a user of its own.
+  install -m 755 infra/base/healthy "$context/healthy"
   mkdir "$context/certificates"
-  # The host's private certificate authorities, for networks whose proxy intercepts TLS.
-  find /usr/local/share/ca-certificates -name '*.crt' -exec cp {} "$context/certificates/" \; 2>/dev/null || true
+  # This machine's private certificate authorities (Debian's folder, Red Hat's), for networks whose proxy intercepts TLS.
+  for folder in /usr/local/share/ca-certificates /etc/pki/ca-trust/source/anchors; do
+    find "$folder" \( -name '*.crt' -o -name '*.pem' \) -exec sh -c 'cp "$1" "$2/$(basename "${1%.*}").crt"' _ {} "$context/certificates" \; 2>/dev/null || true
+  done
   touch "$context/certificates/.keep"
-  local output
-  output="$(docker build --progress plain --file infra/base/Dockerfile --tag "$(image base)" "$context" 2>&1)" ||
-    die "image base could not be built:
-$(tail -n 30 <<<"$output")"
+  chmod -R a+rX "$context"
+  docker build --progress plain --file infra/base/Dockerfile --tag "$(image base)" "${proxy_arguments[@]}" "$context" >"$log" 2>&1 || {
+    tail -n 30 "$log" >&2
+    die "image base could not be built; the whole log is in $log"
+  }
 }
 
 have_seam || pull_seam || make_seam

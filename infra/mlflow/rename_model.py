@@ -1,7 +1,7 @@
 """Carries an existing registry over to the model's present name, before the server answers.
 
-Releases up to 0.1 called the registered model and its experiment `fraud-model`. Versions, stages, aliases, tags and runs
-move with the rename. Without anything of the old name this ends at once, so it runs at every start.
+The registered model and its experiment used to be called `fraud-model`. Versions, stages, aliases, tags and runs move
+with the rename. This runs at every start; if nothing has the old name, it ends at once.
 """
 
 import json

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# backup.sh FOLDER: every volume of the stack as an archive, and .env, whose secrets belong to them. The stack is stopped
-# first, so that all are of one moment: offsets, checkpoints and tables fit each other.
+# Writes every volume of the stack as an archive into the folder TO, and .env, whose secrets belong to them. The stack is
+# stopped first, so that offsets, checkpoints and tables are consistent.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
-[[ -n "${1:-}" ]] || die "where to? make backup TO=/path/to/a/folder"
-mkdir -p "$1"
-folder="$(cd "$1" && pwd)"
+TO="${TO:-}"
+[[ -n "$TO" ]] || die "where to? make backup TO=/path/to/a/folder"
+mkdir -p "$TO"
+folder="$(cd "$TO" && pwd)"
 [[ -z "$(ls -A "$folder")" ]] || die "$folder is not empty; name a new folder for each backup"
 docker image inspect "$(image base)" >/dev/null 2>&1 || die "there are no images; nothing was ever started here: make up"
 
@@ -13,7 +14,7 @@ say "stopping the stack"
 docker compose --progress quiet stop
 umask 077
 cp .env "$folder/env"
-prefix="$(docker compose config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p')"
+prefix="$(project_name)"
 for volume in $(docker compose config --volumes | sort); do
   docker volume inspect "${prefix}_$volume" >/dev/null 2>&1 || continue
   say "  $volume"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Looks at this machine and says, for whatever may stand in the way, what to do. Exit 1 where something must be done.
+# doctor.sh [SERVICE...]: looks at this machine and says what to do about anything in the way. Ports are checked for these
+# services only, or for all. Exit code 1 if something must be done.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
 problems=0
@@ -50,23 +51,37 @@ check_engine() {
   fi
 }
 
+# ports_of SERVICE...: the settings of the ports that they publish, from docker-compose.yml; of all without arguments.
+ports_of() {
+  awk -v wanted=" $* " '
+    /^services:$/ {inside = 1}
+    /^  [a-z0-9-]+:$/ {service = substr($1, 1, length($1) - 1)}
+    inside && (wanted == "  " || index(wanted, " " service " ")) {
+      line = $0
+      while (match(line, /[$][{][A-Z_]+_PORT[}]:[0-9]/)) {
+        print substr(line, RSTART + 2, RLENGTH - 5)
+        line = substr(line, RSTART + RLENGTH)
+      }
+    }' docker-compose.yml
+}
+
 # A port that one of our own containers publishes is not in the way.
 check_ports() {
   local ours name port busy=0
   ours=" $(docker compose ps --quiet 2>/dev/null | xargs -r docker inspect --format \
     '{{range .NetworkSettings.Ports}}{{range .}}{{.HostPort}} {{end}}{{end}}' 2>/dev/null | tr '\n' ' ' || true)"
-  while IFS='=' read -r name port; do
+  for name in $(ports_of "$@"); do
     port="$(env_value "$name")"
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && [[ "$ours" != *" $port "* ]]; then
       problem "port $port" "in use by another program; stop it, or set $name to another port in .env"
       busy=1
     fi
-  done < <(grep -E '^[A-Z_]+_PORT=' .env.example)
+  done
   ((busy)) || ok ports "all free or ours"
 }
 
 say "looking at this machine"
 check_hardware
 check_engine
-check_ports
-((problems == 0)) || die "$problems problem(s); the remedies stand above"
+check_ports "$@"
+((problems == 0)) || die "$problems problem(s); see above what to do"

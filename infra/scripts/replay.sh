@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# replay.sh FILE [MAP]: sends a file of this machine through the ingestion container.
+# Sends a file of this machine, FILE, through the ingestion container; MAP is its column map.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
-file="${1:-}" map="${2:-}"
+file="${FILE:-}" map="${MAP:-}"
 [[ -n "$file" ]] || die "which file? make replay FILE=transactions.csv [MAP=columns.yml]; an example: FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml"
 [[ -f "$file" ]] || die "FILE=$file: no such file"
 [[ -z "$map" || -f "$map" ]] || die "MAP=$map: no such file"

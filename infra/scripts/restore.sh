@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# restore.sh FOLDER: what backup.sh has kept, into a stack without data; its .env takes the place of the present one.
+# Restores the backup in the folder FROM into a stack without data; its .env replaces the present one.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
-[[ -f "${1:-}/env" ]] || die "where from? make restore FROM=/path/to/a/folder that make backup has filled"
-folder="$(cd "$1" && pwd)"
+FROM="${FROM:-}"
+[[ -n "$FROM" && -f "$FROM/env" ]] || die "where from? make restore FROM=/path/to/a/folder that make backup has written"
+folder="$(cd "$FROM" && pwd)"
 # A new machine has no engine yet, and a new clone no .env.
 infra/docker/engine.sh
 prefix="$(docker compose --env-file "$folder/env" config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p')"
 [[ -z "$(docker volume ls --quiet --filter "label=com.docker.compose.project=$prefix")" ]] ||
-  die "this stack has data; a restore would mix both. Keep it with make backup, or delete it with make clean, then: make restore FROM=$1"
+  die "this stack has data; a restore would mix both. Keep it with make backup, or delete it with make clean, then: make restore FROM=$FROM"
 if [[ -f .env ]] && ! cmp --silent .env "$folder/env"; then
   cp --preserve=mode .env .env.before-restore
   say "the .env that was here is .env.before-restore"

@@ -29,6 +29,7 @@ INPUT_RATE = Gauge("bronze_input_rows_per_second", "Rows that arrive", ["topic"]
 PROCESSING_RATE = Gauge("bronze_processed_rows_per_second", "Rows that the job can process", ["topic"])
 BATCH_SECONDS = Gauge("bronze_batch_duration_seconds", "How long the last batch took", ["topic"])
 LAST_COMMIT = Gauge("bronze_last_commit_timestamp_seconds", "When the last batch was committed", ["topic"])
+LAG = Gauge("bronze_lag_records", "Messages that were there when the last batch began and are not in Bronze", ["topic"])
 LAST_EVENT = Gauge("bronze_last_event_timestamp_seconds", "The newest event time in Bronze", ["topic"])
 
 
@@ -69,9 +70,11 @@ class ProgressListener(StreamingQueryListener):
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap_servers, "group.id": CONSUMER_GROUP, "enable.auto.commit": False}
         )
+        self._topics: dict[str, str] = {}  # run id -> topic
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 (Spark's name)
-        """Nothing to do."""
+        """Remember which run reads which topic: idle events name the run only."""
+        self._topics[str(event.runId)] = event.name or ""
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802 (Spark's name)
         """Publish the progress of one batch."""
@@ -82,10 +85,14 @@ class ProgressListener(StreamingQueryListener):
         PROCESSING_RATE.labels(topic).set(_number(progress.processedRowsPerSecond))
         BATCH_SECONDS.labels(topic).set(progress.durationMs.get("triggerExecution", 0) / 1000)
         for source in progress.sources:
-            self._commit(json.loads(source.endOffset))
+            end = json.loads(source.endOffset)
+            LAG.labels(topic).set(messages_between(end, json.loads(source.latestOffset)))
+            self._commit(end)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802 (Spark's name)
         """Nothing arrived: Bronze is as fresh as it can be."""
+        if topic := self._topics.get(str(event.runId)):
+            LAG.labels(topic).set(0)
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802 (Spark's name)
         """Nothing to do: the main program ends with the query's error."""
@@ -100,6 +107,15 @@ class ProgressListener(StreamingQueryListener):
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:  # only the lag that tools show is late
             log.warning("the group's offsets could not be committed: %s", error)
+
+
+def messages_between(start: dict[str, dict[str, int]], end: dict[str, dict[str, int]]) -> int:
+    """How many messages lie between two positions, each topic -> partition -> offset as Spark writes them."""
+    return sum(
+        offset - start.get(topic, {}).get(partition, 0)
+        for topic, partitions in end.items()
+        for partition, offset in partitions.items()
+    )
 
 
 def _number(value: float) -> float:
