@@ -1,0 +1,1 @@
+"""The audit trail: every answered prediction, first in a file, then in Postgres."""

@@ -1,7 +1,9 @@
-"""How fast the API is, beside the naive design, with real Redis and Postgres: a Markdown table on standard output.
+"""How fast the API is, compared with a naive design, with real Redis and Postgres: a Markdown table on standard output.
 
-Runs in the test image, with the load generator (vegeta) on the same machine. A constant rate: a request is sent when it
-is due, whether or not the ones before it have an answer, and its latency counts from the moment when it was due.
+python3 phase4-ml/bench/bench_api.py
+
+Runs in the test image, with the load generator (vegeta) on the same machine. The rate is constant: a request is sent
+when it is due, even if earlier ones have no answer yet, and its latency counts from the moment when it was due.
 """
 
 import base64
@@ -22,14 +24,16 @@ from typing import Annotated
 
 import httpx2
 import numpy as np
-import psycopg2
 import redis
 import typer
 from example_model import ExampleModel, example_model, publish
 from feature_store import writer
 from feature_store.layout import CLOCK_KEY, PaymentEvent
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, MerchantFeatures, milliseconds
-from serving.settings import MODEL_ALIAS, MODEL_NAME, Settings, load_settings
+from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
+from fraud_common.postgres import connect
+from fraud_common.settings import load_settings
+from serving.settings import Settings
 from tqdm import tqdm
 
 PORT = 8765
@@ -42,7 +46,7 @@ NOW = datetime(2024, 11, 29, 14, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a load gave; times in milliseconds."""
+    """The result of a load; times in milliseconds."""
 
     requests: int
     seconds: float
@@ -112,7 +116,7 @@ def write_targets(file: Path, run: str, count: int) -> None:
 
 
 def attack(run: str, seconds: float, rate: int | None) -> Load:
-    """So many requests a second, or, without a rate, as fast as CONNECTIONS requests at a time go."""
+    """Send so many requests a second or, without a rate, CONNECTIONS at a time as fast as possible."""
     with tempfile.TemporaryDirectory() as folder:
         targets, results, table = (Path(folder, name) for name in ("targets", "results", "results.csv"))
         write_targets(targets, run, int((rate or 2000) * seconds))
@@ -141,7 +145,7 @@ def measured(table: Path, rate: int | None) -> Load:
         rows = [(int(row[0]), int(row[1]), int(row[2]), int(row[8])) for row in csv.reader(lines)]
     sent, status, latency, number = np.array(rows, dtype=np.int64).T
     if rate:
-        # A request that was sent late had waited already: against the schedule on which the most punctual one was.
+        # A request that was sent late has already waited: measured against the schedule of the most punctual one.
         due = number * (1_000_000_000 // rate)
         latency = latency + (sent - due - (sent - due).min())
     p50, p95, p99, slowest = np.percentile(latency / 1e6, [50, 95, 99, 100])
@@ -151,7 +155,7 @@ def measured(table: Path, rate: int | None) -> Load:
 
 @contextmanager
 def serving(command: list[str], **environment: str) -> Iterator[None]:
-    """A server in a process group of its own, from its first answer to its end."""
+    """A server in a process of its own, from its first answer to its end."""
     with tempfile.TemporaryDirectory() as state:
         variables = os.environ | {"STATE_DIR": state, "API_PORT": str(PORT), "API_KEY": ""} | environment
         process = subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL)
@@ -164,7 +168,7 @@ def serving(command: list[str], **environment: str) -> Iterator[None]:
 
 
 def wait_for_answer(process: subprocess.Popen[bytes]) -> None:
-    """Until /ready answers, and for the API until it has asked the registry for its model."""
+    """Wait until /ready answers and, for the API, until it has asked the registry for its model."""
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -181,7 +185,7 @@ def has_production(settings: Settings) -> bool:
     """Whether the registry has a model that the API would take."""
     alias = "/api/2.0/mlflow/registered-models/alias"
     answer = httpx2.get(
-        f"{settings.mlflow_tracking_uri}{alias}", params={"name": MODEL_NAME, "alias": MODEL_ALIAS}, timeout=30
+        f"{settings.mlflow_tracking_uri}{alias}", params={"name": MODEL_NAME, "alias": PRODUCTION_ALIAS}, timeout=30
     )
     return answer.status_code == 200
 
@@ -198,20 +202,13 @@ def naive_api(model: ExampleModel, folder: Path) -> list[str]:
 
     joblib.dump(model.forest, folder / "forest.joblib")
     os.environ["NAIVE_MODEL"] = str(folder / "forest.joblib")
-    server = [sys.executable, "-m", "uvicorn", "serving.bench_naive:app", "--port", str(PORT), "--workers", "2"]
+    server = [sys.executable, "-m", "uvicorn", "naive_api:app", "--port", str(PORT), "--workers", "2"]
     return [*server, "--no-access-log", "--log-level", "warning"]
 
 
 def server_side(settings: Settings, run: str, count: int) -> tuple[float, float]:
-    """Median and p99 of latency_ms of a run's predictions, once all are in Postgres; all of them with the stream's
-    features."""
-    connection = psycopg2.connect(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        dbname="fraud",
-        user="fraud",
-        password=settings.fraud_db_password,
-    )
+    """Median and p99 of latency_ms of a run's predictions, once all are in Postgres."""
+    connection = connect(settings, "bench")
     end = time.monotonic() + 60
     with connection, connection.cursor() as cursor:
         while True:

@@ -10,13 +10,12 @@ from typing import Any
 import httpx2
 import numpy as np
 from features import FEATURES
+from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from numpy.typing import NDArray
+from serving.model_store import INPUT
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import RandomForestClassifier
-
-from serving.model_store import INPUT
-from serving.settings import MODEL_ALIAS, MODEL_NAME
 
 ROWS = 20_000
 
@@ -82,5 +81,5 @@ def publish(tracking_uri: str, onnx: bytes, described: dict[str, Any]) -> str:
         source = f"{run['artifact_uri']}/serving"
         made = post("model-versions/create", name=MODEL_NAME, source=source, run_id=run["run_id"])
         version = str(made["model_version"]["version"])
-        post("registered-models/alias", name=MODEL_NAME, alias=MODEL_ALIAS, version=version)
+        post("registered-models/alias", name=MODEL_NAME, alias=PRODUCTION_ALIAS, version=version)
         return version

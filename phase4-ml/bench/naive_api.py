@@ -1,4 +1,4 @@
-"""What the bench compares with: the same payment scored the obvious way.
+"""The naive design that the bench compares with: the same payment scored in the obvious way.
 
 scikit-learn's predict_proba for each request, a GET for each key, and a new connection to Postgres for each record.
 """
@@ -10,14 +10,14 @@ import uuid
 from datetime import UTC, datetime
 
 import joblib
-import psycopg2
 import redis
+from audit.sink import create_tables
 from fastapi import FastAPI
 from features import FEATURES, MERCHANT_KEY, USER_KEY, MerchantFeatures, Payment, UserFeatures
-
-from audit.prediction_log import TABLE
+from fraud_common.postgres import connect
+from fraud_common.settings import load_settings
 from serving.schemas import PaymentRequest
-from serving.settings import Settings, load_settings
+from serving.settings import Settings
 
 settings = load_settings(Settings)
 forest = joblib.load(os.environ["NAIVE_MODEL"])
@@ -25,15 +25,7 @@ features = redis.Redis(settings.redis_host, settings.redis_port, password=settin
 app = FastAPI()
 
 
-def connect() -> psycopg2.extensions.connection:
-    """A new connection."""
-    return psycopg2.connect(
-        host=settings.postgres_host, dbname="fraud", user="fraud", password=settings.fraud_db_password
-    )
-
-
-with connect() as connection, connection.cursor() as made:
-    made.execute(TABLE)
+create_tables(connect(settings, "bench"))
 
 
 @app.get("/ready")
@@ -55,7 +47,7 @@ def predict(payment: PaymentRequest) -> dict[str, object]:
     score = float(forest.predict_proba(vector.reshape(1, -1))[0, 1])
     tier = "high" if score >= 0.6 else "medium" if score >= 0.3 else "low"
     latency_ms = (time.perf_counter() - started) * 1000
-    connection = connect()
+    connection = connect(settings, "bench")
     with connection, connection.cursor() as cursor:
         cursor.execute(
             "insert into predictions"

@@ -1,10 +1,16 @@
-"""Starts the API: API_WORKERS processes on one port, which share nothing but the volume."""
+"""Starts the API: API_WORKERS processes on one port, which share only the volume.
+
+python -m serving
+"""
 
 import os
 import shutil
 from pathlib import Path
 
-from serving.settings import Settings, load_settings
+from fraud_common.errors import one_line_errors
+from fraud_common.settings import load_settings
+
+from serving.settings import Settings
 
 # In memory: the workers write their metrics there at every request.
 METRICS_FOLDER = Path("/dev/shm/fraud-api-metrics")
@@ -12,11 +18,12 @@ STOP_SECONDS = 15
 
 
 def main() -> None:
-    """Run until SIGTERM; then answer what has begun, and stop."""
-    settings = load_settings(Settings)
+    """Run until SIGTERM; then answer the requests in hand, and stop."""
+    with one_line_errors():
+        settings = load_settings(Settings)
     shutil.rmtree(METRICS_FOLDER, ignore_errors=True)
     METRICS_FOLDER.mkdir(parents=True)
-    # Before prometheus_client is imported: it looks once.
+    # prometheus_client reads it once, when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(METRICS_FOLDER)
 
     import uvicorn
@@ -35,7 +42,7 @@ def main() -> None:
         date_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_SECONDS,
-        # A worker that has no processor for a while is no reason to kill it.
+        # A worker that gets no CPU for a while is still alive.
         timeout_worker_healthcheck=30,
     )
 

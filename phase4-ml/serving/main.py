@@ -1,6 +1,6 @@
-"""The scoring API. Upstream are the scorer and whoever has a payment; behind it Redis, the model and the audit table.
+"""The scoring API. Upstream are the scorer and other clients; behind it are Redis, the model and the audit table.
 
-None of those has to be there: each one's absence is in the answer, in /ready and in the metrics, and never an error.
+None of those has to be available: if one is not, the answer, /ready and the metrics say so, and requests still succeed.
 """
 
 import asyncio
@@ -10,20 +10,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+from audit.prediction_log import PredictionLog
 from fastapi import FastAPI, Request, Security
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
+from fraud_common.logs import set_up_logging
+from fraud_common.settings import load_settings
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from serving import metrics
 from serving.feature_client import FeatureClient
-from serving.middleware import Gate
-from fraud_common.logs import set_up_logging
+from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
-from audit.prediction_log import PredictionLog
 from serving.predictor import Predictor
 from serving.rules_1 import VERSION as RULES_VERSION
 from serving.schemas import (
@@ -35,12 +36,12 @@ from serving.schemas import (
     ReadyAnswer,
     Refusal,
 )
-from serving.settings import MAX_REQUEST_BYTES, Settings, load_settings
+from serving.settings import MAX_REQUEST_BYTES, Settings
 
 DESCRIPTION = """Scores card payments for fraud.
 
 `POST /predict` answers in milliseconds with the user's and merchant's features from Redis, the model under the alias
-`production` in MLflow, and safe fall-backs for both. Every answer is recorded in the table `predictions`.
+`production` in MLflow, and fall-backs for both. Every answer is recorded in the table `predictions`.
 """
 REFUSALS = {
     401: {"model": Refusal, "description": "The API key is missing or wrong."},
@@ -50,7 +51,7 @@ REFUSALS = {
 
 set_up_logging()
 settings = load_settings(Settings)
-# The thread that stores predictions gives way to requests this soon.
+# How soon the thread that stores predictions yields to requests.
 sys.setswitchinterval(0.0005)
 
 
@@ -65,7 +66,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(models.follow()), asyncio.create_task(features.watch())]
     app.state.features, app.state.models, app.state.log = features, models, log
     app.state.predictor = Predictor(features, models, log)
-    # What is here now stays: the collector need not look at it again while requests wait.
+    # All this lives as long as the process, so the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
     yield
@@ -77,24 +78,30 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     await models.close()
 
 
-def _takes(model: type[BaseModel]) -> dict[str, Any]:
+def _body_of(model: type[BaseModel]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-# The pages of /docs are served from here, not from somewhere on the internet.
+# /docs has all its files from here, so it works without the internet.
 app = FastAPIOffline(redoc_url=None, title="Fraud API", description=DESCRIPTION, version="1", lifespan=_running)
-app.add_middleware(Gate, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES)
-# The gate checks the key; this says so in the document.
+app.add_middleware(RequestChecks, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES)
+# The middleware checks the key; this documents it.
 _key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
 
 
 @app.exception_handler(ValidationError)
 async def _invalid(_: Request, error: ValidationError) -> JSONResponse:
-    """What is wrong and where. The input is not sent back: it may be a number that JSON has no text for."""
+    """What is wrong and where. The input is not sent back: it may be a number that JSON can't express."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     detail = [{"loc": ["body", *each["loc"]], "msg": each["msg"], "type": each["type"]} for each in found]
     return JSONResponse({"detail": detail}, 422)
+
+
+@app.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Lead to the documentation."""
+    return RedirectResponse("/docs")
 
 
 @app.post(
@@ -102,10 +109,10 @@ async def _invalid(_: Request, error: ValidationError) -> JSONResponse:
     response_model=PredictionAnswer,
     responses=REFUSALS,
     dependencies=_key,
-    openapi_extra=_takes(PaymentRequest),
+    openapi_extra=_body_of(PaymentRequest),
 )
 async def predict(request: Request, explain: bool = False) -> Response:
-    """Score one payment. The same transaction_id again makes a new prediction, with a prediction_id of its own."""
+    """Score one payment. Each request makes a new prediction, even for the same transaction_id."""
     payment = PaymentRequest.model_validate_json(await request.body())
     return Response(await request.app.state.predictor.predict(payment, explain), media_type="application/json")
 
@@ -115,7 +122,7 @@ async def predict(request: Request, explain: bool = False) -> Response:
     response_model=BatchAnswer,
     responses=REFUSALS,
     dependencies=_key,
-    openapi_extra=_takes(BatchRequest),
+    openapi_extra=_body_of(BatchRequest),
 )
 async def predict_batch(request: Request) -> Response:
     """Score up to 1,000 payments; the answers are in the same order."""
@@ -125,13 +132,13 @@ async def predict_batch(request: Request) -> Response:
 
 @app.get("/health")
 async def health() -> dict[str, str]:
-    """The process lives."""
+    """The process is alive."""
     return {"status": "ok"}
 
 
 @app.get("/ready")
 async def ready(request: Request) -> ReadyAnswer:
-    """It can score; with which model, and what is not as it should be."""
+    """Whether this worker can score, with which model, and what is degraded."""
     state = request.app.state
     version = state.models.model.version
     degraded = [trouble for trouble in (state.models.trouble, state.log.trouble) if trouble]
@@ -152,7 +159,7 @@ _generated = app.openapi
 
 
 def _with_requests() -> dict[str, Any]:
-    """The document, with what FastAPI does not see: pydantic parses requests from their bytes, in one step."""
+    """The document with the schemas of requests, which FastAPI does not see: pydantic parses their bytes itself."""
     document = _generated()
     models: list[tuple[type[BaseModel], Literal["validation"]]] = [
         (PaymentRequest, "validation"),

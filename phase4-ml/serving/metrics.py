@@ -1,7 +1,7 @@
 """The API's Prometheus metrics. Every worker process writes its own files; /metrics answers with their sum.
 
-The names are what the alert rules and dashboards expect. What is counted on every request is bound to its labels once,
-here, and not looked up again.
+Alert rules and dashboards use these names. Counters of the hot path are bound to their labels once, here, instead of at
+every request.
 """
 
 import os
@@ -46,11 +46,11 @@ BATCH_LATENCY = Histogram(
 REQUESTS = Counter("fraud_requests", "Answers by path and HTTP status", ["path", "status"])
 ERRORS = Counter(
     "fraud_errors",
-    "What went wrong and was made good by a fall-back, by part: redis, snapshot, model, postgres, prediction_log",
+    "Failures that a fall-back covered, by part: redis, snapshot, model, postgres, prediction_log",
     ["part"],
 )
 CACHE_HITS = Counter("fraud_redis_cache_hits", "Predictions whose user had a snapshot in Redis")
-CACHE_MISSES = Counter("fraud_redis_cache_misses", "Predictions whose user had none, or that got no answer from Redis")
+CACHE_MISSES = Counter("fraud_redis_cache_misses", "Predictions whose user had none, or without an answer from Redis")
 BREAKER_OPEN = Gauge(
     "fraud_redis_breaker_open",
     "1 while the circuit breaker keeps a worker from asking Redis",
@@ -74,7 +74,7 @@ STORED = Counter("fraud_predictions_stored", "Predictions written to Postgres")
 
 
 def forget_dead_workers() -> None:
-    """Take the gauges of workers that were killed out of the sums."""
+    """Remove the gauges of workers that were killed from the sums."""
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     for file in directory.glob("gauge_live*.db"):
         pid = file.stem.rpartition("_")[2]

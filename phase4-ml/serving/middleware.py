@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
 
-# Other paths are counted together: anybody may ask for anything.
+# Other paths are counted together: clients may ask for any.
 COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
 
 
@@ -15,8 +15,8 @@ class TooLargeError(Exception):
     """The body is larger than allowed."""
 
 
-class Gate:
-    """Pure ASGI: nothing of the request is read or parsed before it may pass."""
+class RequestChecks:
+    """Pure ASGI: no request is read or parsed before it has passed the checks."""
 
     def __init__(self, app: ASGIApp, api_key: str, max_bytes: int) -> None:
         self._app = app
@@ -83,7 +83,7 @@ class Gate:
 async def _refuse(send: Send, status: int, detail: str) -> None:
     body = orjson.dumps({"detail": detail})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    # What may be left of the request is not read.
+    # The rest of the request is not read.
     if status == 413:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,8 +1,8 @@
-"""The model that scores: that under the alias `production` in MLflow, else the last good one on disk, else rules.
+"""The model that scores: the one with the alias `production` in MLflow, else the last good one on disk, else rules.
 
-A background task of every worker asks the registry every few seconds. A new version is downloaded beside the cached
-ones, checked, moved into its place in one step and only then used: a request sees the old model or the new one. Workers
-share the cache on the volume; a restart needs no MLflow.
+A background task of every worker asks the registry every few seconds. A new version is downloaded, checked, moved into
+the cache in one step and only then used: a request sees either the old model or the new one. Workers share the cache on
+the volume; a restart needs no MLflow.
 """
 
 import asyncio
@@ -21,11 +21,12 @@ import httpx2
 import numpy as np
 import onnxruntime
 from features import FEATURES
+from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from numpy.typing import NDArray
 
 from serving import metrics
 from serving.rules_1 import Rules
-from serving.settings import MODEL_ALIAS, MODEL_NAME, Settings
+from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class RefusedModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A forest in ONNX Runtime and what belongs to it."""
+    """A model in ONNX Runtime, with its thresholds and the typical values that explanations compare with."""
 
     version: str
     medium: float
@@ -65,7 +66,7 @@ def load_model(folder: Path, version: str) -> Model:
         described: dict[str, Any] = json.loads((folder / "model.json").read_text())
         check_features(described["features"])
         options = onnxruntime.SessionOptions()
-        # One row is done sooner by one thread than it is handed to another.
+        # Scoring one row takes less time than handing it to another thread.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         model = Model(
@@ -78,34 +79,38 @@ def load_model(folder: Path, version: str) -> Model:
                 (folder / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
             ),
         )
-        # The first calls are slow ones; they are made here.
+        # The first calls are slow, so they happen here.
         for rows in (1, 2, len(FEATURES)):
             scores = model.probabilities(np.tile(model.typical, (rows, 1)))
     except RefusedModelError:
         raise
     except Exception as error:
-        # Whatever is wrong with the files of a model, the answer is the same.
+        # Any error in a model's files has the same consequence.
         raise RefusedModelError(f"its files can't be used: {type(error).__name__}: {error}") from error
     if not all(0 <= score <= 1 for score in scores) or len(scores) != len(FEATURES):
-        raise RefusedModelError(f"it answers {scores[0]} where a probability is due")
+        raise RefusedModelError(f"it answers {scores[0]}, which is not a probability")
     if not 0 <= model.medium <= model.high:
         raise RefusedModelError(f"its thresholds are medium {model.medium}, high {model.high}")
     return model
 
 
 def check_features(names: list[str]) -> None:
-    """A model must have been trained on the very features that are computed here, in the same order."""
+    """Check that a model was trained on exactly the features that this program computes, in the same order.
+
+    Raises:
+        RefusedModelError: it was not.
+    """
     if names == list(FEATURES):
         return
     missing, unknown = sorted(set(names) - set(FEATURES)), sorted(set(FEATURES) - set(names))
     raise RefusedModelError(
-        f"it was trained on other features than this program computes (it also wants {missing}, it does not know "
+        f"it was trained on other features than this program computes (it also needs {missing}, it does not know "
         f"{unknown}, or their order differs); train it with the same features.py, or update the API"
     )
 
 
 class ModelStore:
-    """Holds the model in use; `model` may be another object at any await."""
+    """The model in use; `model` may be another object after any await."""
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.state_dir / "models"
@@ -120,7 +125,7 @@ class ModelStore:
         self._announce()
 
     def load_cached(self) -> None:
-        """Take the model that served last, or where its files are broken an older one."""
+        """Load the model that served last, or an older one if its files are broken."""
         self._sweep()
         others = (folder for folder in self._folder.iterdir() if _is_cached(folder))
         newest = sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)
@@ -135,7 +140,7 @@ class ModelStore:
                 return
 
     async def follow(self) -> None:
-        """Ask the registry again and again, and take what is promoted."""
+        """Ask the registry every few seconds, and use the version that is promoted."""
         while True:
             before = self.trouble
             try:
@@ -149,18 +154,18 @@ class ModelStore:
                     f"the registry at {self._client.base_url} did not answer: {type(error).__name__}: {error}"
                 )
             if self.trouble and self.trouble != before:
-                logger.error("%s; %s goes on scoring", self.trouble, self.model.version)
+                logger.error("%s; %s continues to score", self.trouble, self.model.version)
             metrics.REGISTRY_REACHED.set(self.trouble is None)
             await asyncio.sleep(self._poll_seconds)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._client.aclose()
 
     async def _refresh(self) -> None:
         promoted = await self._promoted()
         if promoted is None:
-            self.trouble = f"no version of {MODEL_NAME} has the alias {MODEL_ALIAS}"
+            self.trouble = f"no version of {MODEL_NAME} has the alias {PRODUCTION_ALIAS}"
             return
         version, run_id = promoted
         name = f"{version}-{run_id}"
@@ -178,9 +183,9 @@ class ModelStore:
 
     async def _promoted(self) -> tuple[str, str] | None:
         answer = await self._client.get(
-            "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": MODEL_ALIAS}
+            "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": PRODUCTION_ALIAS}
         )
-        # Neither a model nor an alias yet: MLflow says so with these.
+        # MLflow's answers while there is no such model or no such alias.
         if answer.status_code in (400, 404):
             return None
         version = answer.raise_for_status().json()["model_version"]
@@ -192,7 +197,7 @@ class ModelStore:
             try:
                 return await asyncio.to_thread(load_model, folder, version)
             except RefusedModelError:
-                # Once more from the registry.
+                # Download it again.
                 shutil.rmtree(folder)
         answer = await self._client.get("/api/2.0/mlflow/runs/get", params={"run_id": run_id})
         artifacts = urlsplit(answer.raise_for_status().json()["run"]["info"]["artifact_uri"]).path.strip("/")
@@ -221,7 +226,7 @@ class ModelStore:
 
     def _take(self, model: Model, name: str) -> None:
         before, self.model, self._name = self.model.version, model, name
-        logger.info("model %s scores, before it %s", model.version, before, extra={"fields": {"model": name}})
+        logger.info("model %s scores, after %s", model.version, before, extra={"model": name})
         self._announce()
 
     def _announce(self) -> None:
@@ -230,7 +235,7 @@ class ModelStore:
         metrics.MODEL_TRAINED.set(trained_at.timestamp() if trained_at else 0)
 
     def _remember(self, name: str) -> None:
-        """What a restart loads; of the others only the newest stay."""
+        """Link the version that a restart loads; of the others only the newest are kept."""
         (self._folder / name).touch()
         link = self._folder / f".{uuid.uuid4()}"
         link.symlink_to(name)
@@ -240,7 +245,7 @@ class ModelStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Downloads of a worker that was killed; a younger one may be another worker's."""
+        """Remove old downloads of workers that were killed; a recent one may be in use by another worker."""
         for folder in self._folder.glob(".*"):
             if time.time() - folder.lstat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(folder) if folder.is_dir() and not folder.is_symlink() else folder.unlink()

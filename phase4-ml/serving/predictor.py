@@ -1,6 +1,6 @@
-"""From a payment to its answer: features, score, tier, and the line for the audit table, kept before the answer.
+"""From a payment to its answer: features, score, risk tier, and the line for the audit table.
 
-The hot path: one question to Redis, one vector, one call of the model, one write to a file.
+The hot path: one request to Redis, one vector, one call of the model, one write to a file before the answer leaves.
 """
 
 import asyncio
@@ -32,18 +32,28 @@ UNKNOWN_USER = UserFeatures()
 UNKNOWN_MERCHANT = MerchantFeatures()
 
 MAX_REASONS = 5
-# Batches: so many payments in a row before other requests have their turn; for more the model runs in a thread.
+# In a batch, other requests have their turn after so many payments; for more, the model runs in a thread.
 CHUNK = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """A payment with what is known of its user and merchant."""
+class PaymentFeatures:
+    """The features of a payment, and where those of its user came from."""
 
     event_time: datetime
     vector: NDArray[np.float32]
     source: str
     age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A payment with its features and its score by a model."""
+
+    request: PaymentRequest
+    features: PaymentFeatures
+    model: Model | Rules
+    score: float
 
 
 class Predictor:
@@ -58,74 +68,81 @@ class Predictor:
         """The answer to one payment, as JSON."""
         started = time.perf_counter()
         (found,) = await self._features.look_up([(request.user_id, request.merchant_id)])
-        looked = look(request, found, datetime.now(UTC))
+        features = features_of(request, found, datetime.now(UTC))
         model = self._models.model
-        matrix = looked.vector.reshape(1, -1)
-        (score,) = model.probabilities(matrix)
-        moved = reasons(model, looked.vector, score) if explain else []
+        (score,) = model.probabilities(features.vector.reshape(1, -1))
+        reasons = explain_score(model, features.vector, score) if explain else []
         elapsed = time.perf_counter() - started
-        answer, line = answer_and_line(request, looked, model, score, moved, elapsed)
-        self._log.append(line, 1)
+        scored = Scored(request, features, model, score)
+        answer = make_answer(scored, elapsed)
+        self._log.append(audit_line(scored, answer), 1)
+        _count(scored, answer)
         metrics.LATENCY.observe(elapsed)
-        return orjson.dumps(answer)
+        return orjson.dumps(answer | {"reasons": reasons})
 
     async def predict_batch(self, requests: Sequence[PaymentRequest]) -> bytes:
-        """The answers to several payments, with one question to Redis and one to the model."""
+        """The answers to several payments, with one request to Redis and one call of the model."""
         started = time.perf_counter()
         now = datetime.now(UTC)
         found = await self._features.look_up([(request.user_id, request.merchant_id) for request in requests])
-        looked: list[Looked] = []
-        for position, (request, each) in enumerate(zip(requests, found, strict=True), start=1):
-            looked.append(look(request, each, now))
-            await _others_turn(position)
+        features: list[PaymentFeatures] = []
+        for number, (request, each) in enumerate(zip(requests, found, strict=True), start=1):
+            features.append(features_of(request, each, now))
+            await _yield_to_others(number)
         model = self._models.model
-        matrix = np.stack([known.vector for known in looked])
-        if len(looked) > CHUNK:
+        matrix = np.stack([each.vector for each in features])
+        if len(features) > CHUNK:
             scores = await asyncio.to_thread(model.probabilities, matrix)
         else:
             scores = model.probabilities(matrix)
         elapsed = time.perf_counter() - started
         answers, lines = [], []
-        for position, (request, known, score) in enumerate(zip(requests, looked, scores, strict=True), start=1):
-            answer, line = answer_and_line(request, known, model, score, [], elapsed)
-            answers.append(answer)
-            lines.append(line)
-            await _others_turn(position)
+        for number, (request, known, score) in enumerate(zip(requests, features, scores, strict=True), start=1):
+            scored = Scored(request, known, model, score)
+            answer = make_answer(scored, elapsed)
+            answers.append(answer | {"reasons": []})
+            lines.append(audit_line(scored, answer))
+            _count(scored, answer)
+            await _yield_to_others(number)
         self._log.append(b"".join(lines), len(lines))
         metrics.BATCH_LATENCY.observe(elapsed)
         return orjson.dumps({"predictions": answers})
 
 
-def look(request: PaymentRequest, found: Found, now: datetime) -> Looked:
-    """The payment's features: from the stream, else from the batch snapshots, else the defaults."""
+def features_of(request: PaymentRequest, found: Found, now: datetime) -> PaymentFeatures:
+    """The payment's features: from the stream, else from the batch snapshots, else the defaults.
+
+    Args:
+        found: what Redis has of the payment's user and merchant.
+        now: the event time of a payment without one.
+    """
     payment = Payment(request.amount, request.is_international, request.event_time or now, request.device_type)
     try:
-        as_of = request.event_time or _next_moment(found.clock) or now
+        as_of = request.event_time or _after(found.clock) or now
         user, source = choose_user(found, as_of)
         vector = user.to_array(payment, choose_merchant(found, as_of))
     except Exception as error:
-        # Whatever stands in Redis under these keys, the payment is answered.
+        # Whatever Redis has under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
-        _tell(f"{type(error).__name__}: {error}")
+        _log_once(f"{type(error).__name__}: {error}")
         user, source = UNKNOWN_USER, "default"
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
     age = None
     if source == "stream" and found.clock is not None:
-        # What the payment's features lack: nothing where the stream has seen later payments already.
+        # By how much the stream is behind the payment: 0 if it has seen later payments already.
         age = max(0, milliseconds(request.event_time) - found.clock) / 1000 if request.event_time else 0.0
     elif user.as_of:
         age = (payment.event_time - user.as_of).total_seconds()
-    (metrics.CACHE_MISSES if source == "default" else metrics.CACHE_HITS).inc()
-    return Looked(payment.event_time, vector, source, age)
+    return PaymentFeatures(payment.event_time, vector, source, age)
 
 
 def read_snapshot[S: (UserFeatures, MerchantFeatures)](kind: type[S], text: bytes | None) -> S | None:
-    """A batch snapshot, or None where there is none to be read, as one of another release: the stream serves alone."""
+    """A batch snapshot, or None if there is none, or one that can't be read, such as that of another release."""
     try:
         return kind.from_json(text) if text else None
     except (ValueError, TypeError, AttributeError) as error:
         metrics.ERRORS.labels("snapshot").inc()
-        _tell(f"{type(error).__name__}: {error}")
+        _log_once(f"{type(error).__name__}: {error}")
         return None
 
 
@@ -138,7 +155,7 @@ def choose_user(found: Found, as_of: datetime) -> tuple[UserFeatures, str]:
 
 
 def choose_merchant(found: Found, as_of: datetime) -> MerchantFeatures:
-    """What is known of the merchant at the start of the day, by the same rule; its category is in the snapshot only."""
+    """What is known of the merchant at the start of the day, by the same rule; its category is only in the snapshot."""
     snapshot = read_snapshot(MerchantFeatures, found.merchant) or UNKNOWN_MERCHANT
     if found.days and _is_newer(found.clock, snapshot):
         payments, frauds = unpack_merchant(found.days)
@@ -147,76 +164,85 @@ def choose_merchant(found: Found, as_of: datetime) -> MerchantFeatures:
 
 
 def _is_newer(clock: int | None, snapshot: UserFeatures | MerchantFeatures | None) -> bool:
-    """Whether the stream is: one that stands still is behind the snapshot at some time, and then that is better."""
+    """Whether the stream is newer than the snapshot; one that has stopped falls behind it."""
     if clock is None:
         return False
     return snapshot is None or snapshot.as_of is None or milliseconds(snapshot.as_of) <= clock
 
 
-def _next_moment(clock: int | None) -> datetime | None:
-    """A payment that does not tell its time is taken for the stream's next one."""
+def _after(clock: int | None) -> datetime | None:
+    """The event time of a payment without one: just after the newest that the stream has seen."""
     return None if clock is None else EPOCH + timedelta(milliseconds=clock + 1)
 
 
 @lru_cache(maxsize=100)
-def _tell(problem: str) -> None:
-    """Log what is wrong with a snapshot: each problem once, since other payments have it too; a metric counts all."""
-    logger.error("a snapshot in Redis can't be used, the stream or the defaults are: %s", problem)
+def _log_once(problem: str) -> None:
+    """Log what is wrong with a snapshot: each problem once, since many payments may have it; a metric counts all."""
+    logger.error("a snapshot in Redis can't be used, so the stream or the defaults are: %s", problem)
 
 
-def reasons(model: Model | Rules, vector: NDArray[np.float32], score: float) -> list[dict[str, Any]]:
-    """The features that moved the score the most: each in turn is replaced by its typical value and scored again."""
+def explain_score(model: Model | Rules, vector: NDArray[np.float32], score: float) -> list[dict[str, Any]]:
+    """The features that moved the score the most: each in turn is replaced by its typical value and scored again.
+
+    Args:
+        vector: the payment's features, shape (len(FEATURES),).
+    """
     variants = np.tile(vector, (len(FEATURES), 1))
     np.fill_diagonal(variants, model.typical)
-    effects = [(score - without, position) for position, without in enumerate(model.probabilities(variants))]
-    effects.sort(key=lambda effect: -abs(effect[0]))
+    without = model.probabilities(variants)
+    effects = {name: round(score - other, 6) for name, other in zip(FEATURES, without, strict=True)}
+    largest = sorted(effects, key=lambda name: -abs(effects[name]))[:MAX_REASONS]
+    value = dict(zip(FEATURES, vector, strict=True))
     return [
-        {"name": FEATURES[position], "value": _shown(vector[position]), "effect": round(effect, 6)}
-        for effect, position in effects[:MAX_REASONS]
-        if abs(effect) >= 1e-6
+        {"name": name, "value": _json_number(value[name]), "effect": effects[name]} for name in largest if effects[name]
     ]
 
 
-def answer_and_line(
-    request: PaymentRequest,
-    looked: Looked,
-    model: Model | Rules,
-    score: float,
-    found: list[dict[str, Any]],
-    elapsed: float,
-) -> tuple[dict[str, Any], bytes]:
-    """The answer, and the line for the table `predictions`."""
-    tier = "high" if score >= model.high else "medium" if score >= model.medium else "low"
-    metrics.PREDICTIONS[tier].inc()
-    metrics.FEATURE_SOURCE[looked.source].inc()
-    answer = {
-        "transaction_id": request.transaction_id,
+def risk_tier(score: float, model: Model | Rules) -> str:
+    """The tier of a score by the thresholds that are stored with the model (training/thresholds.py chooses them)."""
+    return "high" if score >= model.high else "medium" if score >= model.medium else "low"
+
+
+def make_answer(scored: Scored, elapsed: float) -> dict[str, Any]:
+    """The answer without its reasons; `elapsed` in seconds."""
+    return {
+        "transaction_id": scored.request.transaction_id,
         "prediction_id": str(uuid.uuid4()),
-        "fraud_probability": round(score, 6),
-        "risk_tier": tier,
-        "model_version": model.version,
+        "fraud_probability": round(scored.score, 6),
+        "risk_tier": risk_tier(scored.score, scored.model),
+        "model_version": scored.model.version,
         "latency_ms": round(elapsed * 1000, 3),
-        "feature_source": looked.source,
-        "feature_age_seconds": looked.age_seconds,
+        "feature_source": scored.features.source,
+        "feature_age_seconds": scored.features.age_seconds,
     }
+
+
+def audit_line(scored: Scored, answer: dict[str, Any]) -> bytes:
+    """The row of the table `predictions`: a line of JSON."""
+    request, features = scored.request, scored.features
     row = answer | {
         "user_id": request.user_id,
         "merchant_id": request.merchant_id,
         "amount": request.amount,
         "is_international": request.is_international,
-        "event_time": looked.event_time,
-        # A number in the vector may be no number in JSON (a snapshot with NaN): then it is null here.
-        "features": dict(zip(FEATURES, looked.vector, strict=True)),
+        "event_time": features.event_time,
+        # A value that JSON can't express (a snapshot with NaN) becomes null.
+        "features": dict(zip(FEATURES, features.vector, strict=True)),
         "predicted_at": datetime.now(UTC),
     }
-    answer["reasons"] = found
-    return answer, orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-def _shown(value: np.float32) -> float | None:
+def _count(scored: Scored, answer: dict[str, Any]) -> None:
+    metrics.PREDICTIONS[answer["risk_tier"]].inc()
+    metrics.FEATURE_SOURCE[scored.features.source].inc()
+    (metrics.CACHE_MISSES if scored.features.source == "default" else metrics.CACHE_HITS).inc()
+
+
+def _json_number(value: np.float32) -> float | None:
     return float(str(value)) if np.isfinite(value) else None
 
 
-async def _others_turn(position: int) -> None:
-    if position % CHUNK == 0:
+async def _yield_to_others(number: int) -> None:
+    if number % CHUNK == 0:
         await asyncio.sleep(0)

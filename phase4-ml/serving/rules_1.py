@@ -1,7 +1,7 @@
-"""The score when there has never been a model: rules-1, plain rules over the same features.
+"""The score while there has never been a model: rules-1, plain rules over the same features.
 
-Each rule that holds is a chance of fraud by itself, and the score is the chance that at least one of them is right:
-1 - (1 - 0.01) · Π(1 - weight). So it stays within 0 and 1, every sign raises it, and a payment without any has 0.01.
+Each rule that applies has a probability of fraud, its weight, and the score is the probability that at least one of
+them is right: 1 - (1 - 0.01) · Π(1 - weight). It is between 0 and 1, every rule raises it, and without any it is 0.01.
 
 | rule | weight |
 |---|---|
@@ -15,7 +15,7 @@ Each rule that holds is a chance of fraud by itself, and the score is the chance
 | the user had a confirmed fraud | 0.15 |
 | merchant category of the highest risk | 0.10 |
 
-From 0.20 on the tier is medium, from 0.50 on high.
+The tier is medium from a score of 0.20, high from 0.50.
 """
 
 from datetime import UTC, datetime
@@ -37,13 +37,13 @@ class Rules:
     version = VERSION
     medium, high = MEDIUM, HIGH
     trained_at: datetime | None = None
-    # What `reasons` compares with: a small payment of a user and at a merchant that nobody knows, in the afternoon.
+    # Explanations compare with this: a small payment in the afternoon, by an unknown user at an unknown merchant.
     typical = UserFeatures().to_array(Payment(50.0, False, datetime(2024, 1, 3, 15, tzinfo=UTC)), MerchantFeatures())
 
     def probabilities(self, matrix: NDArray[np.float32]) -> list[float]:
         """The score of each row."""
         value = {name: matrix[:, position] for name, position in _AT.items()}
-        signs = (
+        rules = (
             (0.10, value["amount"] >= 1000),
             (0.25, value["amount_to_mean_30d"] >= 5),
             (0.20, value["amount_zscore_30d"] >= 4),
@@ -54,7 +54,7 @@ class Rules:
             (0.15, value["confirmed_frauds"] > 0),
             (0.10, value["merchant_category_risk"] >= 2),
         )
-        honest = np.full(len(matrix), 1 - BASE)
-        for weight, holds in signs:
-            honest[holds] *= 1 - weight
-        return (1 - honest).tolist()
+        legitimate = np.full(len(matrix), 1 - BASE)
+        for weight, applies in rules:
+            legitimate[applies] *= 1 - weight
+        return (1 - legitimate).tolist()

@@ -1,4 +1,4 @@
-"""What the API takes and answers: the OpenAPI document is made from this, with examples that work when pasted."""
+"""Requests and answers of the API; the OpenAPI document comes from these, with examples that work when pasted."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -14,13 +14,13 @@ Amount = Annotated[float, Field(strict=True, gt=0, le=9_999_999_999.99, allow_in
 
 
 def _event_time(value: Any) -> datetime:
-    """ISO 8601 with a zone, in UTC: without one nobody knows which hour it was."""
+    """An ISO 8601 timestamp, as UTC; without a time zone it would be ambiguous."""
     if not isinstance(value, str):
-        raise ValueError("must be a text like 2024-11-29T14:30:00Z")
+        raise ValueError("must be a string like 2024-11-29T14:30:00Z")
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError("is no ISO 8601 date and time; like 2024-11-29T14:30:00Z") from None
+        raise ValueError("is not an ISO 8601 timestamp, such as 2024-11-29T14:30:00Z") from None
     if moment.tzinfo is None:
         raise ValueError("has no time zone; write it like 2024-11-29T14:30:00Z or 2024-11-29T15:30:00+01:00")
     try:
@@ -59,7 +59,7 @@ ANSWER_EXAMPLE: dict[str, Any] = {
 
 
 class PaymentRequest(BaseModel):
-    """One payment to be scored. Optional fields sharpen the score when they are given."""
+    """One payment to score. Optional fields make the score more precise."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [PAYMENT_EXAMPLE, FULL_PAYMENT_EXAMPLE]})
 
@@ -72,7 +72,7 @@ class PaymentRequest(BaseModel):
     country: str | None = Field(default=None, max_length=64, description="ISO 3166-1. Not used by the model.")
     device_id: str | None = Field(default=None, max_length=128, description="Not used by the model.")
     device_type: Literal["mobile", "web", "atm", "pos"] | None = None
-    event_time: EventTime | None = Field(default=None, description="ISO 8601 with a zone; now where it is left out.")
+    event_time: EventTime | None = Field(default=None, description="ISO 8601 with a time zone; the default is now.")
 
 
 class BatchRequest(BaseModel):
@@ -86,7 +86,7 @@ class BatchRequest(BaseModel):
 
 
 class Reason(BaseModel):
-    """How far one feature moved this score: the score less what it would be with the feature's typical value."""
+    """How much one feature moved this score: the difference from the score with the feature's typical value."""
 
     name: str
     value: float
@@ -100,17 +100,19 @@ class PredictionAnswer(BaseModel):
 
     transaction_id: str
     prediction_id: str = Field(
-        description="New for every answer: the same transaction_id sent again is scored and recorded again."
+        description="Unique for every answer: a transaction_id that is sent again is scored and recorded again."
     )
     fraud_probability: float = Field(ge=0, le=1)
     risk_tier: Literal["low", "medium", "high"]
-    model_version: str = Field(description="Version in the registry, or rules-1 where there has never been a model.")
+    model_version: str = Field(description="Version in the registry, or rules-1 if there has never been a model.")
     latency_ms: float = Field(description="Inside the server, from the parsed request to the answer.")
     feature_source: Literal["stream", "batch", "default"] = Field(
         description="Where the user's features came from: the live stream, the snapshot from Gold, or the defaults "
-        "of an unknown user, which serve too when Redis does not."
+        "(an unknown user, or no answer from Redis)."
     )
-    feature_age_seconds: float | None = Field(description="Event time less the snapshot's; null for the defaults.")
+    feature_age_seconds: float | None = Field(
+        description="How much older than the payment the features are; null for the defaults."
+    )
     reasons: list[Reason] = Field(description="With ?explain=true: the features that moved this score the most.")
 
 
@@ -125,7 +127,7 @@ class BatchAnswer(BaseModel):
 class InvalidField(BaseModel):
     """One thing that is wrong with the request."""
 
-    loc: list[str | int] = Field(description="Where: body, then the field; in a batch the position too.")
+    loc: list[str | int] = Field(description="Where: body, then the field; in a batch also the payment's position.")
     msg: str
     type: str
 
@@ -137,7 +139,7 @@ class InvalidAnswer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why a request was not looked at."""
+    """Why a request was refused before it was read."""
 
     detail: str
 
@@ -147,4 +149,4 @@ class ReadyAnswer(BaseModel):
 
     status: Literal["ok", "degraded"]
     model_version: str
-    degraded: list[str] = Field(description="What is not as it should be; requests are answered all the same.")
+    degraded: list[str] = Field(description="What is degraded; requests are answered nevertheless.")

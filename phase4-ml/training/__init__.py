@@ -1,1 +1,1 @@
-"""Phase 4: a model is trained from Gold, evaluated, registered in MLflow, and promoted under rules."""
+"""Phase 4: trains a model from Gold, evaluates it, registers it in MLflow, and promotes it under rules."""

@@ -1,4 +1,4 @@
-"""The models that can be trained, by the name in TRAINING_MODEL: scikit-learn's, each of which ONNX knows."""
+"""The models that can be trained, by the name in TRAINING_MODEL: those of scikit-learn that ONNX supports."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from training.data import Examples
+from training.examples import Examples
 from training.settings import Settings
 
 TREES = {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20}
@@ -32,10 +32,10 @@ def make_model(name: str, seed: int, jobs: int) -> Any:
 
 
 def fit(settings: Settings, train: Examples) -> Any:
-    """Train the model of the settings, each example with the weight of the payments that it stands for."""
+    """Train the model of the settings, each example with the weight of the payments that it represents."""
     model = make_model(settings.training_model, settings.training_seed, settings.training_jobs)
     weight = np.where(train.is_fraud, train.weight * settings.training_fraud_weight, train.weight)
-    # Relative: leaves of trees and penalties are then as large as with unweighted examples.
+    # Normalised, so that leaves of trees and penalties are as large as with unweighted examples.
     weight /= weight.mean()
     if hasattr(model, "steps"):
         return model.fit(train.matrix, train.is_fraud, **{f"{model.steps[-1][0]}__sample_weight": weight})

@@ -1,19 +1,19 @@
-"""The same model as ONNX, which answers for one payment in a hundredth of scikit-learn's time, and the proof of it."""
+"""The same model as ONNX, which scores a payment in a hundredth of scikit-learn's time, and a check that both agree."""
 
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from features import FEATURES
+from fraud_common.errors import UserError
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 
-from training.data import Examples
-from fraud_common.errors import UserError
+from training.examples import Examples
 
 OPSET = 18
-# Of a probability; what 32 bit sums over a few hundred trees may differ by.
+# Of a probability; sums over a few hundred trees in 32 bits may differ this much.
 TOLERANCE = 1e-5
 INPUT, OUTPUT = "features", "probabilities"
 
@@ -36,7 +36,7 @@ def onnx_scores(onnx: bytes, matrix: NDArray[np.float32]) -> NDArray[np.float64]
 
 
 def check_parity(onnx: bytes, holdout: Examples, scores: NDArray[np.float64]) -> float:
-    """The largest difference between ONNX's scores of the holdout and scikit-learn's.
+    """Compare ONNX's scores of the holdout with scikit-learn's; returns the largest difference.
 
     Raises:
         UserError: it is above TOLERANCE, so this model can't be served.

@@ -1,4 +1,4 @@
-"""The registry for a person: what versions there are, and the way back.
+"""Commands on the model registry: list the versions, or roll back to the previous one.
 
 python -m training.models list|rollback
 """
@@ -7,9 +7,11 @@ import argparse
 import sys
 from datetime import UTC, datetime
 
+from fraud_common.errors import one_line_errors
+from fraud_common.settings import load_settings
+
 from training import registry
-from fraud_common.errors import UserError
-from training.settings import load_settings
+from training.settings import Settings
 
 LINE = "{:>7}  {:<11} {:<20} {:>7} {:>9} {:>9}  {:<16}  {}"
 
@@ -19,20 +21,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.models", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="all versions with stage and metrics")
-    listing.add_argument("--has-production", action="store_true", help="only say by the exit code whether one serves")
-    commands.add_parser("rollback", help="the version that was Production before is Production again")
+    listing.add_argument(
+        "--has-production", action="store_true", help="print nothing; exit with 1 if no version serves"
+    )
+    commands.add_parser("rollback", help="put the previous Production version back")
     arguments = parser.parse_args()
-    try:
-        client = registry.connect(load_settings())
+    with one_line_errors():
+        client = registry.connect(load_settings(Settings))
         if arguments.command == "rollback":
             before, now = registry.rollback(client)
-            print(f"version {before} → Archived, version {now} → Production; the API takes it up within seconds")
+            print(f"version {before} → Archived, version {now} → Production; the API loads it within seconds")
         elif arguments.has_production:
             sys.exit(0 if registry.in_production(client) else 1)
         else:
             show(client)
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def show(client: registry.mlflow.MlflowClient) -> None:
@@ -45,8 +47,6 @@ def show(client: registry.mlflow.MlflowClient) -> None:
     for version in found:
         metrics = registry.metrics_of(client, version)
         trained = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-        numbers = (metrics.get(n) for n in ("auc_roc", "average_precision", "card_precision_at_100"))
-        auc, average_precision, cards = ("–" if n is None else f"{n:.4f}" for n in numbers)
         aliases = ", ".join(version.aliases) or "–"
         decision = version.tags.get("decision", "")
         if registry.ROLLED_BACK in version.tags:
@@ -56,13 +56,15 @@ def show(client: registry.mlflow.MlflowClient) -> None:
                 version.version,
                 version.current_stage,
                 aliases,
-                auc,
-                average_precision,
-                cards,
+                *(_figure(metrics.get(name)) for name in ("auc_roc", "average_precision", "card_precision_at_100")),
                 f"{trained:%Y-%m-%d %H:%M}",
                 decision,
             )
         )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""What payments looked like when a model was made: the distribution of its score and of every feature, so that somebody
-who watches live payments can tell how far they have moved since."""
+"""What payments looked like when a model was made: the distributions of its score and of every feature.
+
+Downstream is the drift monitor, which compares live payments with them.
+"""
 
 from typing import Any
 
@@ -7,13 +9,13 @@ import numpy as np
 from features import FEATURES
 from numpy.typing import NDArray
 
-from training.data import Examples
+from training.examples import Examples
 
 BINS = 10
 
 
 def reference(examples: Examples, scores: NDArray[np.float64]) -> dict[str, Any]:
-    """The distributions over the holdout: the newest payments, which the model has not learned."""
+    """The distributions over the holdout: the newest payments, from which the model has not learned."""
     return {
         "score": distribution(scores, examples.weight),
         "features": {
@@ -26,12 +28,12 @@ def reference(examples: Examples, scores: NDArray[np.float64]) -> dict[str, Any]
 def distribution(values: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, list[float]]:
     """Edges between up to ten bins of about the same weight, and the share of the payments in each bin.
 
-    Values that many payments have in common make bins fewer, and of unequal weight. An edge lies a hair above the
-    value that made it, so that rounding does not carry a common value over it.
+    If many payments have the same value, there are fewer bins, of unequal weight. An edge is slightly above the value
+    that it comes from, so that rounding does not move a common value across it.
     """
     order = np.argsort(values, kind="stable")
-    heaped = np.cumsum(weights[order]) / weights.sum()
-    at = np.searchsorted(heaped, np.arange(1, BINS) / BINS)
+    cumulative = np.cumsum(weights[order]) / weights.sum()
+    at = np.searchsorted(cumulative, np.arange(1, BINS) / BINS)
     inner = np.unique(values[order][np.minimum(at, len(values) - 1)])
     edges = inner + np.abs(inner) * 1e-6 + 1e-9
     counts = np.bincount(np.searchsorted(edges, values), weights=weights, minlength=len(edges) + 1)

@@ -1,6 +1,6 @@
-"""The life of a model version in MLflow: None, Staging, Production, Archived, under rules; and the way back.
+"""The stages of a model version in MLflow (None, Staging, Production, Archived), the rules of promotion, and rollback.
 
-Stages are what people see; serving follows the alias `production`, since aliases are what MLflow keeps.
+People see stages; serving follows the alias `production`, since MLflow has deprecated stages.
 """
 
 import json
@@ -14,26 +14,27 @@ from typing import Any
 import mlflow
 import numpy as np
 from features import FEATURES
+from fraud_common.errors import UserError
+from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS, STAGING_ALIAS
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from training.data import Examples
-from fraud_common.errors import UserError
+from training.examples import Examples
 from training.export import onnx_scores
-from training.settings import MODEL_NAME, PRODUCTION, STAGING, Settings
+from training.settings import Settings
 
-# Tags of a version: since when it was in production the last time, and whether somebody took it back.
+# Tags of a version: since when it was in production the last time, and when it was rolled back.
 PROMOTED_AT, ROLLED_BACK = "production_since", "rolled_back"
 
-# Stages are deprecated in MLflow and still the contract here; aliases are set with them.
+# MLflow has deprecated stages, but people here rely on them; aliases are set along with them.
 warnings.filterwarnings("ignore", message=".*stages.*", category=FutureWarning)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a new version, and why."""
+    """The stage of a new version, and why."""
 
     stage: str
     reason: str
@@ -46,7 +47,7 @@ def connect(settings: Settings) -> mlflow.MlflowClient:
     Raises:
         UserError: none does.
     """
-    # MLflow's own default is minutes of silence.
+    # MLflow's own default waits for minutes without a message.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     client = mlflow.MlflowClient(settings.mlflow_tracking_uri)
@@ -60,13 +61,13 @@ def connect(settings: Settings) -> mlflow.MlflowClient:
 
 
 def in_production(client: mlflow.MlflowClient) -> ModelVersion | None:
-    """The version that serves, if there is one.
+    """The version in Production, if there is one.
 
     Raises:
-        UserError: MLflow can't say: that is not the same as none, which would let any new model in.
+        UserError: MLflow can't say. That is not the same as none, which would let any new model in.
     """
     try:
-        return client.get_model_version_by_alias(MODEL_NAME, PRODUCTION)
+        return client.get_model_version_by_alias(MODEL_NAME, PRODUCTION_ALIAS)
     except MlflowException as error:
         # No such model, no such alias.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
@@ -77,22 +78,24 @@ def in_production(client: mlflow.MlflowClient) -> ModelVersion | None:
 
 
 def decide(settings: Settings, auc: float, average_precision: float, current: float | str | None) -> Decision:
-    """The rules.
+    """Apply the rules of promotion.
 
     Args:
-        settings: TRAINING_MINIMUM_AUC is the bar for Staging.
+        settings: TRAINING_MINIMUM_AUC is the minimum for Staging.
         auc: AUC ROC of the new model on the holdout.
-        average_precision: the new model's on the holdout.
-        current: the Production model's average precision on the same holdout; why it has none; None where there is no
+        average_precision: that of the new model on the holdout.
+        current: the Production model's average precision on the same holdout, or why it has none; None if there is no
             Production model.
     """
     if auc < settings.training_minimum_auc:
-        return Decision("None", f"AUC {auc:.4f} is below the bar of {settings.training_minimum_auc:.2f}: not promoted")
+        return Decision(
+            "None", f"AUC {auc:.4f} is below the minimum of {settings.training_minimum_auc:.2f}: not promoted"
+        )
     if current is None:
-        return Decision("Production", f"AUC {auc:.4f} reaches the bar, and nothing is in Production yet")
+        return Decision("Production", f"AUC {auc:.4f} reaches the minimum, and nothing is in Production yet")
     if isinstance(current, str):
-        return Decision("Production", f"AUC {auc:.4f} reaches the bar, and {current}")
-    # To the four digits that are shown: less is no difference between models.
+        return Decision("Production", f"AUC {auc:.4f} reaches the minimum, and {current}")
+    # Compared in the four digits that are shown; a smaller difference does not count.
     if round(average_precision, 4) > round(current, 4):
         return Decision(
             "Production",
@@ -108,7 +111,7 @@ def decide(settings: Settings, auc: float, average_precision: float, current: fl
 
 
 def production_score(client: mlflow.MlflowClient, holdout: Examples) -> float | str | None:
-    """Production's average precision on this holdout; else why it has none; None where there is no such model."""
+    """Production's average precision on this holdout, or why it has none; None if there is no such model."""
     version = in_production(client)
     if version is None:
         return None
@@ -121,7 +124,7 @@ def production_score(client: mlflow.MlflowClient, holdout: Examples) -> float | 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The two files that serving takes."""
+    """What serving loads: the model and the names of its features."""
 
     onnx: bytes
     features: list[str]
@@ -138,25 +141,28 @@ class ServedModel:
 
 
 def promote(client: mlflow.MlflowClient, version: str, decision: Decision) -> None:
-    """Do what was decided: every version that reaches the bar is in Staging first, so its history shows both."""
+    """Apply a decision. A version on its way to Production is in Staging first, so its history shows both."""
     client.set_model_version_tag(MODEL_NAME, version, "decision", decision.reason)
     if decision.stage == "None":
         return
     client.transition_model_version_stage(MODEL_NAME, version, "Staging", archive_existing_versions=True)
-    client.set_registered_model_alias(MODEL_NAME, STAGING, version)
+    client.set_registered_model_alias(MODEL_NAME, STAGING_ALIAS, version)
     if decision.stage == "Production":
         _put_in_production(client, version)
 
 
 def rollback(client: mlflow.MlflowClient) -> tuple[str, str]:
-    """Put the version that was Production before back into its place; returns the versions (from, to).
+    """Put the previous Production version back into Production.
+
+    Returns:
+        The version that was replaced, and the one that serves now.
 
     Raises:
         UserError: nothing is in Production, or nothing was before.
     """
     current = in_production(client)
     if current is None:
-        raise UserError("nothing is in Production, so there is nothing to go back from; make ml-train")
+        raise UserError("nothing is in Production, so there is nothing to roll back; make ml-train")
     before = [
         version
         for version in versions(client)
@@ -172,7 +178,7 @@ def rollback(client: mlflow.MlflowClient) -> tuple[str, str]:
         )
     target = max(before, key=lambda version: version.tags[PROMOTED_AT])
     client.set_model_version_tag(MODEL_NAME, current.version, ROLLED_BACK, _now())
-    # When it came first stays: the next way back goes to the one before it.
+    # It keeps the time of its first promotion, so the next rollback goes to the version before it.
     _put_in_production(client, target.version, since=target.tags[PROMOTED_AT])
     return str(current.version), str(target.version)
 
@@ -191,8 +197,8 @@ def metrics_of(client: mlflow.MlflowClient, version: ModelVersion) -> dict[str, 
 
 def _put_in_production(client: mlflow.MlflowClient, version: str, since: str | None = None) -> None:
     client.set_model_version_tag(MODEL_NAME, version, PROMOTED_AT, since or _now())
-    # The alias first: serving follows it, and a crash between the two leaves the right model serving.
-    client.set_registered_model_alias(MODEL_NAME, PRODUCTION, version)
+    # The alias first: serving follows it, so after a crash between the two the right model serves.
+    client.set_registered_model_alias(MODEL_NAME, PRODUCTION_ALIAS, version)
     client.transition_model_version_stage(MODEL_NAME, version, "Production", archive_existing_versions=True)
 
 

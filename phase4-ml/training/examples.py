@@ -1,0 +1,91 @@
+"""Training examples as arrays, and their split by time, which respects the delay of labels."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from features import FEATURES
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Training examples, n of them.
+
+    Attributes:
+        matrix: the model's input, shape (n, len(FEATURES)).
+        is_fraud: the label.
+        event_time: when the payment happened, UTC.
+        known_at: when its label became known, UTC; not-a-time if there is none.
+        user_id: who paid.
+        fraud_type: the scenario of a fraud, "" for legitimate payments.
+        weight: how many payments of the population this one represents.
+    """
+
+    matrix: NDArray[np.float32]
+    is_fraud: NDArray[np.bool_]
+    event_time: NDArray[np.datetime64]
+    known_at: NDArray[np.datetime64]
+    user_id: NDArray[Any]
+    fraud_type: NDArray[Any]
+    weight: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.is_fraud)
+
+    @property
+    def amount(self) -> NDArray[np.float64]:
+        """Amounts, in each payment's own currency."""
+        return self.matrix[:, FEATURES.index("amount")].astype(float)
+
+    def where(self, chosen: NDArray[Any]) -> "Examples":
+        """The examples that a mask selects, or those at these positions in their order."""
+        return Examples(**{name: getattr(self, name)[chosen] for name in self.__slots__})
+
+    @classmethod
+    def concatenate(cls, parts: list["Examples"]) -> "Examples":
+        """All examples of the parts, in their order."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """The model learns from `start` to `train_end`, and is evaluated from `holdout_start` to `end`."""
+
+    start: datetime
+    train_end: datetime
+    holdout_start: datetime
+    end: datetime
+
+
+def periods(start: datetime, end: datetime) -> Periods:
+    """Divide the time from the first to the newest matured payment.
+
+    The holdout is the last week. The week before it is left out: in production, too, the newest payments that a model
+    has learned from are a week old when it starts to serve, since their labels take that long (delay period of the
+    Fraud Detection Handbook, chapter 5). With less than four weeks of history, each part takes a quarter.
+    """
+    week = min(timedelta(days=7), (end - start) / 4)
+    return Periods(start, end - 2 * week, end - week, end)
+
+
+def split_by_time(examples: Examples, split: Periods) -> tuple[Examples, Examples]:
+    """Training examples and holdout.
+
+    A label that became known after the gap week was not there to learn from when the model was made. Such a fraud
+    counts as legitimate in training, as it would have on that day.
+    """
+    before = examples.event_time < as_datetime64(split.train_end)
+    train = examples.where(before)
+    holdout = examples.where(examples.event_time >= as_datetime64(split.holdout_start))
+    known = train.known_at <= as_datetime64(split.holdout_start)
+    train.is_fraud[train.is_fraud & ~known] = False
+    return train, holdout
+
+
+def as_datetime64(moment: datetime | None) -> np.datetime64:
+    """A moment in UTC as NumPy has it, in milliseconds; None as not-a-time."""
+    if moment is None:
+        return np.datetime64("NaT", "ms")
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "ms")

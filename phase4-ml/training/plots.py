@@ -1,0 +1,71 @@
+"""The plots of a training run: precision and recall, calibration, importance, score by scenario."""
+
+from dataclasses import asdict
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from features import FEATURES
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import precision_recall_curve
+
+from training.evaluate import BINS, Report, Scores
+from training.examples import Examples
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+
+def draw_plots(model: Any, holdout: Examples, scores: Scores, report: Report) -> dict[str, Figure]:
+    """Figures by file name; the importance only if the model has one."""
+    return {
+        "precision_recall.png": _precision_recall(holdout, scores, report),
+        "calibration.png": _calibration(holdout, scores),
+        "score_by_scenario.png": _by_scenario(holdout, scores, report),
+    } | ({"importance.png": _importance(model)} if hasattr(model, "feature_importances_") else {})
+
+
+def _precision_recall(holdout: Examples, scores: Scores, report: Report) -> Figure:
+    precision, recall, _ = precision_recall_curve(holdout.is_fraud, scores)
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    axes.step(recall, precision, where="post")
+    for tier, threshold in asdict(report.thresholds).items():
+        point = report.metrics[f"recall_{tier}"], report.metrics[f"precision_{tier}"]
+        axes.plot(*point, "o", label=f"{tier}: score ≥ {threshold:.3f}")
+    axes.axhline(report.metrics["base_rate"], linestyle=":", color="gray", label="flagging at random")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(f"average precision {report.metrics['average_precision']:.3f}")
+    axes.legend()
+    return figure
+
+
+def _calibration(holdout: Examples, scores: Scores) -> Figure:
+    observed, predicted = calibration_curve(holdout.is_fraud, scores, n_bins=BINS)
+    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+    axes.plot([0, 1], [0, 1], linestyle=":", color="gray", label="perfect")
+    axes.plot(predicted, observed, "o-", label="model")
+    axes.set(xlabel="mean score", ylabel="share of frauds", title="calibration")
+    axes.legend()
+    return figure
+
+
+def _importance(model: Any) -> Figure:
+    order = np.argsort(model.feature_importances_)[-20:]
+    figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
+    axes.barh([FEATURES[i] for i in order], model.feature_importances_[order])
+    axes.set(xlabel="importance (decrease in impurity)", title="the 20 most important features")
+    return figure
+
+
+def _by_scenario(holdout: Examples, scores: Scores, report: Report) -> Figure:
+    scenarios = ["", *sorted(set(holdout.fraud_type[holdout.is_fraud]) - {""})]
+    groups = [scores[(holdout.fraud_type == name) & (holdout.is_fraud == bool(name))] for name in scenarios]
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    axes.boxplot(groups, tick_labels=[name or "legitimate" for name in scenarios], showfliers=False, whis=(5, 95))
+    for tier, threshold in asdict(report.thresholds).items():
+        axes.axhline(threshold, linestyle="--", linewidth=0.8, color="tab:red" if tier == "high" else "tab:orange")
+    axes.set(ylabel="score", yscale="symlog", title="score by scenario (whiskers: 5 to 95 %)")
+    axes.set_yscale("symlog", linthresh=0.001)
+    axes.tick_params(axis="x", rotation=20)
+    return figure
