@@ -1,1 +1,1 @@
-"""What the platform's programs share. Each module stands alone, so that an image needs the packages of those it uses."""
+"""What the platform's programs share. Modules import few others, so that an image needs the packages of few."""

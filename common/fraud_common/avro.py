@@ -15,13 +15,12 @@ from fastavro.types import AvroMessage, Schema
 from fastavro.validation import ValidationError, validate
 
 from fraud_common.errors import SerializationError, UserError
+from fraud_common.payments import MAX_AMOUNT_CENTS
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import SCHEMA_FILES
 
 MAGIC_BYTE = 0
 HEADER = struct.Struct(">bI")
-# Amounts travel as a two's complement integer of cents, at most 12 digits.
-_AMOUNT_LIMIT_CENTS = 10**12
 # An id that the registry does not know is asked for again after so long, since garbage may repeat it.
 _UNKNOWN_ID_SECONDS = 30.0
 _MAX_UNKNOWN_IDS = 10_000
@@ -55,7 +54,7 @@ def cents_to_bytes(cents: int) -> bytes:
     Raises:
         SerializationError: the amount has more than 12 digits.
     """
-    if not -_AMOUNT_LIMIT_CENTS < cents < _AMOUNT_LIMIT_CENTS:
+    if abs(cents) > MAX_AMOUNT_CENTS:
         raise SerializationError(f"amount: {cents / 100:.2f} has more than 12 digits")
     return cents.to_bytes((cents + (cents < 0)).bit_length() // 8 + 1, "big", signed=True)
 
@@ -65,6 +64,7 @@ class Encoder:
 
     def __init__(self, schema: Schema, schema_id: int) -> None:
         self.schema = schema
+        self.schema_id = schema_id
         self._prefix = HEADER.pack(MAGIC_BYTE, schema_id)
 
     def encode(self, record: dict[str, Any]) -> bytes:

@@ -29,7 +29,7 @@ _SECONDS_BETWEEN_ATTEMPTS = 1.0
 _SECONDS_BETWEEN_WARNINGS = 60.0
 
 
-class RegistryUnavailable(UserError):
+class RegistryUnavailable(UserError):  # noqa: N818 - a state that callers wait for
     """The registry does not answer, or something that is not a schema registry does."""
 
 

@@ -24,9 +24,7 @@ def trino_cursor(settings: TrinoSettings, user: str, schema: str | None = None) 
         UserError: Trino does not answer, or a table or column is not there.
     """
     address = f"{settings.trino_host}:{settings.trino_port}"
-    connection = connect(
-        host=settings.trino_host, port=settings.trino_port, user=user, catalog="delta", schema=schema
-    )
+    connection = connect(host=settings.trino_host, port=settings.trino_port, user=user, catalog="delta", schema=schema)
     try:
         yield connection.cursor()
     except (TrinoConnectionError, requests.ConnectionError, requests.Timeout) as error:

@@ -4,10 +4,12 @@ import time
 
 import httpx2
 import pytest
-from producer.kafka import TOPICS, wait_for_broker
+from fraud_common.kafka import wait_for_broker
+from fraud_common.settings import load_settings
+from fraud_common.topics import SCHEMA_FILES, TOPICS, TRANSACTIONS
+from ingestion_stack import count_in, wait_until
 from producer.progress import read_gauges
-from producer.settings import TRANSACTIONS_TOPIC, Settings, load_settings
-from stack import count_in, wait_until
+from producer.settings import Settings
 
 METRICS = "http://producer:9400/metrics"
 TPS = 100
@@ -16,26 +18,28 @@ TPS = 100
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     # A broker that was killed reads its logs first, on a machine that does much else.
-    return load_settings().model_copy(update={"connect_timeout_seconds": 180})
+    return load_settings(Settings).model_copy(update={"connect_timeout_seconds": 180})
 
 
 def test_topics_and_schemas_are_there(settings: Settings) -> None:
     topics = wait_for_broker(settings).list_topics(timeout=10).topics
-    assert {name: len(topics[name].partitions) for name in TOPICS} == {name: n for name, (n, _) in TOPICS.items()}
+    assert {name: len(topics[name].partitions) for name in TOPICS} == {
+        name: topic.partitions for name, topic in TOPICS.items()
+    }
     url = settings.schema_registry_url
-    assert len(httpx2.get(f"{url}/subjects").json()) == 3
+    assert len(httpx2.get(f"{url}/subjects").json()) == len(SCHEMA_FILES)
     assert httpx2.get(f"{url}/config").json() == {"compatibilityLevel": "BACKWARD"}
 
 
-def test_the_history_is_complete_and_the_live_rate_is_the_wanted_one(settings: Settings) -> None:
+def test_the_history_is_complete_and_the_live_rate_is_the_target_rate(settings: Settings) -> None:
     gauges = read_gauges(METRICS)
     assert gauges["producer_backfill_days_sent"] == gauges["producer_backfill_days"] == 60
     started, before = time.monotonic(), payments(settings)
     wait_until(lambda: time.monotonic() - started > 15, "15 s of live traffic")
     rate = (payments(settings) - before) / (time.monotonic() - started)
-    # INVALID_RATE adds 2 % to the wanted rate, of which three quarters are sent.
+    # INVALID_RATE adds 2 % to the target rate, of which three quarters are sent.
     assert rate == pytest.approx(TPS * 1.015, rel=0.05)
 
 
 def payments(settings: Settings) -> int:
-    return count_in(settings, TRANSACTIONS_TOPIC)
+    return count_in(settings, TRANSACTIONS)

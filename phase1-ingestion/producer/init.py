@@ -1,20 +1,26 @@
-"""The init service: topics and schemas exist before anybody sends the first message."""
+"""The init service: it creates topics and registers schemas before any other service sends a message."""
 
-from producer.kafka import ensure_topics, wait_for_broker
-from fraud_common.schema_registry import SCHEMA_FILES, Registry, subject_of
-from producer.settings import Settings
+from functools import partial
+
 from fraud_common.avro import load_schema
+from fraud_common.kafka import wait_for_broker
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import SCHEMA_FILES, subject_of
+
+from producer.create_topics import create_missing_topics
+from producer.settings import Settings
 
 
 def run_init(settings: Settings) -> None:
-    """Make what is missing; running it again changes nothing.
+    """Create what is missing; running it again changes nothing.
 
     Raises:
-        UserError: broker or registry don't answer, or refuse.
+        UserError: the broker or the registry does not answer, or refuses.
     """
     schemas = {topic: load_schema(settings.schema_dir / file)[0] for topic, file in SCHEMA_FILES.items()}
-    made = ensure_topics(wait_for_broker(settings), settings.kafka_replication)
-    print(f"topics: {', '.join(made) + ' made' if made else 'all there'}")
-    registry = Registry(settings.schema_registry_url)
+    created = create_missing_topics(wait_for_broker(settings), settings.kafka_replication)
+    print(f"topics: {'created ' + ', '.join(created) if created else 'all exist'}")
+    registry = SchemaRegistry(settings.schema_registry_url)
     for topic, text in schemas.items():
-        print(f"{subject_of(topic)}: schema id {registry.register(topic, text)}, BACKWARD compatible")
+        schema_id = registry.within(settings.connect_timeout_seconds, partial(registry.register, topic, text))
+        print(f"{subject_of(topic)}: schema id {schema_id}, BACKWARD compatible")

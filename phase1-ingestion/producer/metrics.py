@@ -10,12 +10,10 @@ FAILED = Counter(
 DEAD_LETTERED = Counter(
     "producer_messages_dead_lettered", "Messages sent to the dead letter topic", ["topic", "reason"]
 )
-QUEUE_DEPTH = Gauge("producer_queue_depth", "Messages that wait in the client for the broker")
-RATE_LAG = Gauge(
-    "producer_rate_lag_messages", "Messages that should have been sent by now, at the wanted rate, and were not"
-)
-WANTED_RATE = Gauge("producer_wanted_messages_per_second", "The wanted rate; 0 while back-filling")
-SIMULATED_TIME = Gauge("producer_simulated_time_seconds", "Where the simulator's clock stands, seconds since 1970")
+QUEUE_DEPTH = Gauge("producer_queue_depth", "Messages in the client that the broker has not acknowledged yet")
+RATE_LAG = Gauge("producer_rate_lag_messages", "How many messages the producer is behind its target rate")
+TARGET_RATE = Gauge("producer_target_messages_per_second", "The target rate; 0 during the backfill and in real time")
+SIMULATED_TIME = Gauge("producer_simulated_time_seconds", "The simulator's clock, seconds since 1970")
 BACKFILL_SENT = Gauge("producer_backfill_days_sent", "Days of history sent so far")
 BACKFILL_TOTAL = Gauge("producer_backfill_days", "Days of history to send on this stack")
 RUNNING = Gauge("producer_running", "1 once the broker and the registry have answered")

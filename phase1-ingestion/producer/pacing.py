@@ -11,15 +11,15 @@ from producer import metrics
 
 log = logging.getLogger("pacing")
 
-# After an outage what is overdue is sent as fast as Kafka takes it. After hours of sleep (a closed laptop) that would
-# be a flood, so the schedule then starts anew.
+# After an outage, overdue messages are sent as fast as Kafka accepts them. After hours of sleep (a closed laptop) that
+# would be a flood, so the schedule restarts instead.
 LONGEST_CATCH_UP_SECONDS = 600.0
 SHORTEST_WAIT_SECONDS = 0.005
 LONGEST_WAIT_SECONDS = 0.1
 
 
 class Pacer:
-    """Says how many messages are due. The schedule is fixed at the start, so waiting errors don't add up."""
+    """Says how many messages are due. The schedule is fixed at the start, so that errors in waiting don't add up."""
 
     def __init__(
         self,
@@ -37,23 +37,23 @@ class Pacer:
     def start(self) -> None:
         """The schedule begins now."""
         self._origin, self._sent, self.started = self._clock(), 0, True
-        metrics.WANTED_RATE.set(0 if self._rate == "natural" else self._rate)
+        metrics.TARGET_RATE.set(0 if self._rate == "natural" else self._rate)
 
     def due(self, arrival_ms: np.ndarray, sent: int, limit: int, wait: Callable[[float], None]) -> int:
-        """How many of the next messages are due now, at most `limit`; where none is, wait a little and return 0.
+        """How many of the next messages are due now, at most `limit`; if none is, wait a little and return 0.
 
         Args:
             arrival_ms: when each message of the day arrives by the simulated clock, ascending.
-            sent: how many of them are sent.
+            sent: how many of them were sent already.
             wait: waits the given seconds; the caller's client works meanwhile.
         """
         happened = int(np.searchsorted(arrival_ms[sent : sent + limit], self._wall_clock() * 1000, side="right"))
         if self._rate == "natural":
             return happened or self._wait(wait, LONGEST_WAIT_SECONDS)
         if happened == 0:
-            log.info("the simulated clock has reached now; going on in real time at the natural rate")
+            log.info("the simulated clock has reached now; continuing in real time at the natural rate")
             self._rate = "natural"
-            metrics.WANTED_RATE.set(0)
+            metrics.TARGET_RATE.set(0)
             metrics.RATE_LAG.set(0)
             return 0
         return self._due_at_rate(self._rate, min(happened, limit), wait)
@@ -62,7 +62,7 @@ class Pacer:
         elapsed = self._clock() - self._origin
         overdue = int(elapsed * rate) - self._sent
         if overdue > rate * LONGEST_CATCH_UP_SECONDS:
-            log.warning("too far behind to catch up; the schedule starts anew", extra={"fields": {"skipped": overdue}})
+            log.warning("too far behind to catch up; restarting the schedule", extra={"skipped": overdue})
             self.start()
             return 0
         metrics.RATE_LAG.set(max(0, overdue))

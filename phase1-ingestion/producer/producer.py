@@ -1,66 +1,38 @@
-"""The producer: sends the simulated stream to Kafka, first the history as fast as it goes, then at PRODUCER_TPS.
+"""The producer: sends the simulated stream to Kafka, first the history at full speed, then live at PRODUCER_TPS.
 
-Downstream are the Bronze writer, the feature stream and the scorer. Upstream is nothing but the seed.
+Downstream are the Bronze writer, the feature stream and the scorer. Upstream there is only the seed.
 """
 
 import logging
-import signal
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from prometheus_client import start_http_server
+from fraud_common.avro import Encoder
+from fraud_common.errors import SerializationError
+from fraud_common.kafka import require_topics, wait_for_broker
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
 
 from producer import metrics
-from fraud_common.dead_letters import Decoder
 from producer.delivery import Delivery
-from fraud_common.errors import SerializationError
-from producer.kafka import consumer, require_topics, wait_for_broker
+from producer.encoders import load_encoders
 from producer.pacing import Pacer
-from fraud_common.schema_registry import Registry, load_encoder
-from producer.resume import Simulation, last_of_each_partition, load_or_start, not_yet_sent, reader
-from producer.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from producer.resume import Resume, find_resume
+from producer.settings import Settings
+from producer.simulation import Simulation, load_or_start, new_simulation
 from producer.simulator.burst import Burst, label_of, own_id
 from producer.simulator.invalid import make_invalid
 from producer.simulator.payments import DAY_MS, Payments
 from producer.simulator.records import Records
-from producer.simulator.stream import POSITIONS_A_DAY, Labels, Stream, position_of
-from fraud_common.avro import Encoder
+from producer.simulator.stream import Labels, Stream
 
 log = logging.getLogger("producer")
 
 # Messages that are encoded and queued at a time: small enough to stop within milliseconds.
 SLICE = 500
-NOTHING_SENT = -1
-
-
-def wanted_simulation(settings: Settings, now_ms: int) -> Simulation:
-    """The simulation of a fresh stack: back-fill, then a runway until the simulated clock meets the real one."""
-    today = now_ms // DAY_MS
-    live_day = today if settings.producer_tps == "natural" else today - settings.runway_days
-    return Simulation(
-        settings.sim_seed, settings.sim_users, settings.label_delay_scale, live_day - settings.backfill_days, live_day
-    )
-
-
-@dataclass
-class Resume:
-    """What Kafka already has: for each partition the last position of a payment, and the last label."""
-
-    payments: np.ndarray  # (partitions,) position or -1
-    label_reported: np.ndarray  # (partitions,) reported_ms of the last label, or -1
-    label_position: np.ndarray  # (partitions,) and the payment that it is about
-
-    def first_day(self, start_day: int) -> int:
-        """The earliest day of which some payment may be missing."""
-        return start_day if (self.payments < 0).any() else int(self.payments.min()) // POSITIONS_A_DAY
-
-    def first_label_day(self, start_day: int) -> int:
-        """The earliest day of which some label may be missing."""
-        return start_day if (self.label_reported < 0).any() else int(self.label_reported.min()) // DAY_MS
 
 
 class Simulator:
@@ -69,194 +41,171 @@ class Simulator:
     def __init__(
         self,
         settings: Settings,
+        *,
         simulation: Simulation,
-        partitions: int,
+        encoders: dict[str, Encoder],
+        resume: Resume,
         delivery: Delivery,
         stop: threading.Event,
     ) -> None:
-        registry = Registry(settings.schema_registry_url)
-        self.settings = settings
-        self.simulation = simulation
-        self.delivery = delivery
+        self._settings = settings
+        self._simulation = simulation
+        self._encoders = encoders
+        self._resume = resume
+        self._delivery = delivery
         self._stop = stop
-        self.stream = Stream(
+        self._stream = Stream(
             simulation.sim_seed,
             simulation.sim_users,
             simulation.start_day,
             simulation.live_day,
             simulation.label_delay_scale,
         )
-        self._records = Records(self.stream)
-        self._partition = self.stream.people.partitions(partitions)
-        self._burst = Burst(simulation.sim_seed, settings.fraud_burst, self.stream.people, self.stream.merchants)
-        self._burst_labels: deque[tuple[int, dict[str, Any]]] = deque()
-        self._transaction_encoder = load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)
-        self._label_encoder = load_encoder(registry, settings.schema_dir, LABELS_TOPIC)
-        self._day_labels = (NOTHING_SENT, Labels(*(np.empty(0, np.int64),) * 5))
-        self.resume = self._find_resume(settings, registry, partitions)
-
-    def _find_resume(self, settings: Settings, registry: Registry, partitions: int) -> Resume:
-        decoder, client = Decoder(registry), consumer(settings)
-        payments = np.full(partitions, NOTHING_SENT)
-        reported, about = np.full(partitions, NOTHING_SENT), np.full(partitions, NOTHING_SENT)
-        last = last_of_each_partition(client, TRANSACTIONS_TOPIC, reader(decoder, _payment_position))
-        for partition, position in last.items():
-            payments[partition] = position
-        labels = last_of_each_partition(client, LABELS_TOPIC, reader(decoder, _label_position))
-        for partition, (reported_ms, position) in labels.items():
-            reported[partition], about[partition] = reported_ms, position
-        client.close()
-        return Resume(payments, reported, about)
+        self._records = Records(self._stream)
+        self._partition = self._stream.people.partitions(resume.partitions)
+        self._burst = Burst(simulation.sim_seed, settings.fraud_burst, self._stream.people, self._stream.merchants)
+        self._burst_labels: deque[tuple[int, dict[str, Any]]] = deque()  # cardholder and label, by reported_at
+        self._labels_day: int | None = None
+        self._day_labels = Labels(*(np.empty(0, np.int64),) * 5)  # those of that day that are not sent yet
 
     def run(self) -> None:
         """Send the stream until `stop` is set."""
-        pacer = Pacer(self.settings.producer_tps)
-        first_day = self.resume.first_day(self.simulation.start_day)
-        self._catch_up_labels(first_day)
-        day = first_day
+        pacer = Pacer(self._settings.producer_tps)
+        day = self._resume.first_day(self._simulation.start_day)
+        self._catch_up_labels(day)
         while not self._stop.is_set():
-            live = day >= self.simulation.live_day
+            live = day >= self._simulation.live_day
             if live and not pacer.started:
                 pacer.start()
-                log.info("history is complete; live from here", extra={"fields": {"tps": self.settings.producer_tps}})
+                log.info("history is complete; live from here", extra={"tps": self._settings.producer_tps})
             self._send_day(day, pacer if live else None)
             day += 1
         self._send_burst_labels()
 
     def _send_day(self, day: int, pacer: Pacer | None) -> None:
-        block = self.stream.block(day)
+        block = self._stream.block(day)
         payments, positions, arrival = block.payments, block.positions, block.arrival_ms
-        missing = not_yet_sent(positions, self._partition[payments.user], self.resume.payments)
+        missing = self._resume.missing_payments(positions, self._partition[payments.user])
         if not missing.all():
             payments, positions, arrival = payments.take(missing), positions[missing], arrival[missing]
         sent = 0
         while sent < len(positions) and not self._stop.is_set():
-            due = SLICE if pacer is None else pacer.due(arrival, sent, SLICE, self.delivery.poll)
+            due = SLICE if pacer is None else pacer.due(arrival, sent, SLICE, self._delivery.poll)
             if due == 0:
                 continue
-            part = slice(sent, sent + due)
-            index = np.arange(len(positions))[part]
-            self._send_payments(payments.take(index), positions[part], day)
+            index = np.arange(sent, min(sent + due, len(positions)))
+            now_ms = int(arrival[index[-1]])
+            self._send_payments(payments.take(index), positions[index], day)
             sent += len(index)
-            self._send_labels(day, int(arrival[part][-1]))
-            self._send_burst_labels(int(arrival[part][-1]))
-            self._report(day, arrival[part][-1])
+            self._send_labels(day, now_ms)
+            self._send_burst_labels(now_ms)
+            self._report(now_ms)
         if not self._stop.is_set():
-            self._send_labels(day, (day + 1) * DAY_MS)
-            self._report(day, (day + 1) * DAY_MS)
+            end_of_day = (day + 1) * DAY_MS
+            self._send_labels(day, end_of_day)
+            self._report(end_of_day)
 
     def _send_payments(self, payments: Payments, positions: np.ndarray, day: int) -> None:
         records = list(self._records.transactions(payments, positions))
-        self._send_records(TRANSACTIONS_TOPIC, self._transaction_encoder, payments.user, records)
-        if self.settings.fraud_burst and day >= self.simulation.live_day:
+        self._send_records(TRANSACTIONS, payments.user, records)
+        if self._settings.fraud_burst and day >= self._simulation.live_day:
             self._send_burst(payments, positions)
-        if self.settings.invalid_rate:
-            rng = np.random.default_rng([self.settings.sim_seed, 4, int(positions[0])])
+        if self._settings.invalid_rate:
+            rng = np.random.default_rng([self._settings.sim_seed, 4, int(positions[0])])
             self._send_invalid(records, rng)
 
-    def _send_records(self, topic: str, encoder: Encoder, users: np.ndarray, records: list[dict[str, Any]]) -> None:
-        """Each under its user's key, and so in its partition."""
-        keys, partitions = self._records.keys, self._partition[users].tolist()
+    def _send_records(self, topic: str, users: np.ndarray, records: list[dict[str, Any]]) -> None:
+        """Send each record under its user's key, and so in its partition."""
+        keys, partitions, encoder = self._records.keys, self._partition[users].tolist(), self._encoders[topic]
         batch = [
             {"key": keys[user], "value": encoder.encode(record), "partition": partition}
             for user, partition, record in zip(users.tolist(), partitions, records, strict=True)
         ]
-        self.delivery.send_batch(topic, batch)
+        self._delivery.send_batch(topic, batch)
 
     def _send_burst(self, payments: Payments, positions: np.ndarray) -> None:
         extra, beside = self._burst.beside(payments, positions)
         records = [own_id(record) for record in self._records.transactions(extra, beside)]
-        self._send_records(TRANSACTIONS_TOPIC, self._transaction_encoder, extra.user, records)
+        self._send_records(TRANSACTIONS, extra.user, records)
         self._burst_labels.extend(zip(extra.user.tolist(), map(label_of, records), strict=True))
 
     def _send_burst_labels(self, until_ms: int | None = None) -> None:
-        """Send the burst's labels that are reported up to a moment; at the end all, since nobody else knows them."""
-        due = []
-        while self._burst_labels and (until_ms is None or self._burst_labels[0][1]["reported_at"] <= until_ms):
-            due.append(self._burst_labels.popleft())
-        if due:
-            users = np.array([user for user, _ in due])
-            self._send_records(LABELS_TOPIC, self._label_encoder, users, [label for _, label in due])
+        """Send the burst's labels that are reported up to a moment; without one all, since they are kept only here."""
+        users, labels = [], []
+        while self._burst_labels:
+            user, label = self._burst_labels[0]
+            if until_ms is not None and label["reported_at"] > until_ms:
+                break
+            self._burst_labels.popleft()
+            users.append(user)
+            labels.append(label)
+        if labels:
+            self._send_records(LABELS, np.array(users), labels)
 
     def _send_invalid(self, good: list[dict[str, Any]], rng: np.random.Generator) -> None:
-        encoder = self._transaction_encoder
-        for bad in make_invalid(good, self.settings.invalid_rate, encoder, rng):
+        encoder = self._encoders[TRANSACTIONS]
+        for bad in make_invalid(good, self._settings.invalid_rate, encoder, rng):
             key = bad.record["user_id"].encode() if bad.record else bad.kind.encode()
             try:
                 value = bad.value if bad.record is None else encoder.encode(bad.record)
             except SerializationError as error:
-                self.delivery.dead_letter_record(TRANSACTIONS_TOPIC, key, bad.record or {}, error)
+                self._delivery.dead_letter_record(TRANSACTIONS, key, bad.record or {}, error)
             else:
-                self.delivery.send_batch(TRANSACTIONS_TOPIC, [{"key": key, "value": value}])
+                self._delivery.send_batch(TRANSACTIONS, [{"key": key, "value": value}])
 
     def _send_labels(self, day: int, until_ms: int) -> None:
         """Send the labels of `day` that are reported up to a moment and were not sent yet."""
-        if self._day_labels[0] != day:
-            labels = self.stream.labels(day)
-            partition = self._partition[labels.user]
-            last_reported, last_about = self.resume.label_reported[partition], self.resume.label_position[partition]
-            missing = (labels.reported_ms > last_reported) | (
-                (labels.reported_ms == last_reported) & (labels.position > last_about)
-            )
-            self._day_labels = (day, labels.take(missing))
-        _, labels = self._day_labels
+        if self._labels_day != day:
+            labels = self._stream.labels(day)
+            self._labels_day = day
+            self._day_labels = labels.take(self._resume.missing_labels(labels, self._partition[labels.user]))
+        labels = self._day_labels
         count = int(np.searchsorted(labels.reported_ms, until_ms, side="right"))
         if count == 0:
             return
         due = labels.take(np.arange(count))
-        self._day_labels = (day, labels.take(np.arange(count, len(labels))))
-        self._send_records(LABELS_TOPIC, self._label_encoder, due.user, list(self._records.labels(due)))
+        self._day_labels = labels.take(np.arange(count, len(labels)))
+        self._send_records(LABELS, due.user, list(self._records.labels(due)))
 
     def _catch_up_labels(self, first_day: int) -> None:
         """After a crash labels may lag behind the payments: send those of the days before."""
-        for day in range(self.resume.first_label_day(self.simulation.start_day), first_day):
+        for day in range(self._resume.first_label_day(self._simulation.start_day), first_day):
             self._send_labels(day, (day + 1) * DAY_MS)
 
-    def _report(self, day: int, clock_ms: int) -> None:
-        self.delivery.poll(0)
-        start, live = self.simulation.start_day, self.simulation.live_day
+    def _report(self, clock_ms: int) -> None:
+        self._delivery.poll(0)
+        start, live = self._simulation.start_day, self._simulation.live_day
         metrics.SIMULATED_TIME.set(clock_ms / 1000)
         metrics.BACKFILL_SENT.set(min(live - start, clock_ms / DAY_MS - start))
 
 
-def _payment_position(record: dict[str, Any]) -> int | None:
-    return position_of(record["transaction_id"])
-
-
-def _label_position(record: dict[str, Any]) -> tuple[int, int] | None:
-    position = position_of(record["transaction_id"])
-    return None if position is None else (int(record["reported_at"].timestamp() * 1000), position)
-
-
-def run_producer(settings: Settings) -> None:
-    """Connect, find where the stream stands, send until SIGTERM, then deliver what is in flight and say the counts.
+def run_producer(settings: Settings, stop: threading.Event) -> None:
+    """Connect, find where the stream resumes, send until `stop` is set, then deliver what is in flight.
 
     Raises:
-        UserError: a setting is wrong, or the broker or the registry doesn't answer.
+        UserError: the broker or the registry does not answer, or the settings don't fit this stack's history.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    admin = wait_for_broker(settings)
-    partitions = require_topics(admin, TRANSACTIONS_TOPIC, LABELS_TOPIC, DEAD_LETTER_TOPIC)[TRANSACTIONS_TOPIC]
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port)
+    partitions = require_topics(wait_for_broker(settings), TRANSACTIONS, LABELS, DEAD_LETTERS)
     if settings.simulator == "off":
         # Stay up, so that the stack is the same with and without simulated traffic.
         log.info("SIMULATOR=off: no simulated traffic; send your own with make replay FILE=…")
         metrics.RUNNING.set(1)
         stop.wait()
         return
-    now_ms = int(time.time() * 1000)
-    simulation = load_or_start(settings.state_dir / "simulation.json", wanted_simulation(settings, now_ms))
+    new = new_simulation(settings, now_ms=int(time.time() * 1000))
+    simulation = load_or_start(settings.state_dir / "simulation.json", new)
+    registry = SchemaRegistry(settings.schema_registry_url)
+    encoders = registry.within(settings.connect_timeout_seconds, lambda: load_encoders(settings, registry))
+    resume = find_resume(settings, registry, partitions[TRANSACTIONS])
     delivery = Delivery(settings)
-    simulator = Simulator(settings, simulation, partitions, delivery, stop)
+    simulator = Simulator(
+        settings, simulation=simulation, encoders=encoders, resume=resume, delivery=delivery, stop=stop
+    )
     metrics.BACKFILL_TOTAL.set(simulation.live_day - simulation.start_day)
     metrics.RUNNING.set(1)
-    resumed = bool((simulator.resume.payments >= 0).any())
-    log.info("running", extra={"fields": {**vars(simulation), "resumed": resumed}})
+    log.info("running", extra={**vars(simulation), "resumed": resume.found_anything})
     try:
         simulator.run()
     finally:
         delivery.flush()
-        log.info("stopped", extra={"fields": {**vars(delivery.counts), "delivered": delivery.delivered}})
+        log.info("stopped", extra={**vars(delivery.counts), "delivered": delivery.delivered})

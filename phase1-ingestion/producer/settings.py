@@ -6,21 +6,9 @@ Names and defaults are those of `.env.example`; Docker Compose passes them in.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings
-
-from fraud_common.errors import UserError
-
-TRANSACTIONS_TOPIC = "transactions.raw"
-LABELS_TOPIC = "transactions.labels"
-SCORED_TOPIC = "transactions.scored"
-DEAD_LETTER_TOPIC = "transactions.dlq"
-REDRIVEN_TOPIC = "transactions.dlq.redriven"
-
-# The largest record of the working topics; a larger one is refused and goes to the dead letter topic, which takes ten
-# times as much.
-MAX_RECORD_BYTES = 1_000_000
-MAX_DEAD_LETTER_BYTES = 10_000_000
+from fraud_common.service import ServiceSettings
+from fraud_common.settings import KafkaSettings, SchemaRegistrySettings
+from pydantic import BeforeValidator, Field
 
 
 def _tps(value: object) -> object:
@@ -35,11 +23,9 @@ def _tps(value: object) -> object:
     return rate
 
 
-class Settings(BaseSettings):
-    """One typed value for each setting; the environment variable has the field's name in capitals."""
+class Settings(KafkaSettings, SchemaRegistrySettings, ServiceSettings):
+    """The connections, the simulated world, and where files are."""
 
-    kafka_bootstrap_servers: str = "localhost:9092"
-    schema_registry_url: str = "http://localhost:8081"
     kafka_replication: int = Field(default=1, ge=1)
 
     simulator: Literal["on", "off"] = "on"
@@ -52,24 +38,6 @@ class Settings(BaseSettings):
     invalid_rate: float = Field(default=0.0, ge=0, le=1)
     fraud_burst: float = Field(default=0.0, ge=0, le=1)
 
-    schema_dir: Path = Path(__file__).parent.parent / "schemas"
+    schema_dir: Path = Path(__file__).parent / "schemas"
     state_dir: Path = Path("/var/lib/producer")
     metrics_port: int = Field(default=9400, ge=0, le=65535)
-    # How long a start waits for the broker and the registry before it gives up with a message.
-    connect_timeout_seconds: float = Field(default=30.0, gt=0)
-
-
-def load_settings() -> Settings:
-    """Read and check the environment.
-
-    Raises:
-        UserError: one line for each wrong setting: its name, its value, what it must be.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        lines = [
-            f"{str(e['loc'][0]).upper()}={e['input']}: {e['msg'].removeprefix('Value error, ')}; correct it in .env"
-            for e in error.errors()
-        ]
-        raise UserError("\n".join(lines)) from None

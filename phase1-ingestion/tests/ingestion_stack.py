@@ -16,16 +16,16 @@ import docker
 import numpy as np
 from confluent_kafka import Message
 from docker.models.containers import Container
-from fraud_common.dead_letters import read_topic
+from fraud_common.kafka import make_reader, offsets_of, read_topic, wait_for_broker
+from fraud_common.topics import LABELS, TOPICS, TRANSACTIONS
 from producer.init import run_init
-from producer.kafka import TOPICS, consumer, offsets_of, wait_for_broker
-from producer.settings import LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
+from producer.settings import Settings
 from producer.simulator.payments import DAY_MS
 from producer.simulator.stream import POSITIONS_A_DAY, Stream, position_of
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
-    """Wait for the condition to hold, and return what it gave."""
+    """Wait until the condition returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -88,7 +88,7 @@ class ProducerProcess:
 
 @contextmanager
 def producing(state_dir: Path, **settings: Any) -> Iterator[ProducerProcess]:
-    """A producer that doesn't outlive the test."""
+    """A producer that ends with the test at the latest."""
     producer = ProducerProcess(state_dir, **settings)
     try:
         yield producer
@@ -98,7 +98,7 @@ def producing(state_dir: Path, **settings: Any) -> Iterator[ProducerProcess]:
 
 def messages_in(settings: Settings, topic: str) -> list[Message]:
     """All messages of a topic."""
-    client = consumer(settings)
+    client = make_reader(settings)
     try:
         return list(read_topic(client, topic))
     finally:
@@ -107,10 +107,10 @@ def messages_in(settings: Settings, topic: str) -> list[Message]:
 
 def count_in(settings: Settings, topic: str) -> int:
     """How many messages a topic has, by its offsets."""
-    client = consumer(settings)
+    client = make_reader(settings)
     try:
-        marks = [offsets_of(client, topic, partition) for partition in range(TOPICS[topic][0])]
-        return sum(high - low for low, high in marks)
+        ends = [offsets_of(client, topic, partition) for partition in range(TOPICS[topic].partitions)]
+        return sum(high - low for low, high in ends)
     finally:
         client.close()
 
@@ -131,13 +131,13 @@ def simulated(state_dir: Path) -> Stream:
 
 
 def assert_exactly_once(settings: Settings, state_dir: Path) -> dict[str, int]:
-    """Kafka holds the stream from its beginning, every payment and label once, in order, in the right partition.
+    """Kafka has the stream from its beginning, every payment and label once, in order, in the right partition.
 
     Returns:
-        the counts, for the report.
+        The counts: expected, in_kafka, missing, doubled.
     """
     stream = simulated(state_dir)
-    seen = [(id_in(m.value()), m) for m in messages_in(settings, TRANSACTIONS_TOPIC)]
+    seen = [(id_in(m.value()), m) for m in messages_in(settings, TRANSACTIONS)]
     own = [(position_of(name), m) for name, m in seen if position_of(name) is not None]
     counts = Counter(position for position, _ in own)
     doubled = [position for position, count in counts.items() if count > 1]
@@ -172,7 +172,7 @@ def assert_order_and_partition(stream: Stream, own: list[tuple[Any, Message]]) -
 
 def assert_labels_once(settings: Settings, stream: Stream, last: int) -> None:
     """Every label that was due is there once."""
-    names = [id_in(m.value()) for m in messages_in(settings, LABELS_TOPIC)]
+    names = [id_in(m.value()) for m in messages_in(settings, LABELS)]
     sent = Counter(name for name in names if position_of(name) is not None)
     assert not [name for name, count in sent.items() if count > 1]
     last_day = last // POSITIONS_A_DAY

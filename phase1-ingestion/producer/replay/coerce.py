@@ -1,13 +1,13 @@
-"""Values from files and dead letters to what the Transaction schema takes, or an error that names the field."""
+"""Converts values from files and dead letters to the types of the Transaction schema; errors name the field."""
 
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from fraud_common.errors import SerializationError
 from fraud_common.avro import cents_to_bytes
+from fraud_common.errors import SerializationError
 
-# What a field is when the source doesn't have it. Fields that are not here must be given.
+# The value of a field that the source does not have. Fields that are not here are required.
 DEFAULTS: dict[str, Any] = {
     "currency": "XXX",  # ISO 4217 for "no currency"
     "merchant_id": "unknown",
@@ -21,14 +21,14 @@ DEFAULTS: dict[str, Any] = {
 }
 REQUIRED = ("user_id", "amount", "event_time")
 LABEL_FIELDS = ("is_fraud", "fraud_type", "reported_at")
-# When a label became known, where the source doesn't say: so many days after the payment.
+# When a label became known, if the source does not say: so many days after the payment.
 LABEL_DELAY_DAYS = 7.0
 TRANSACTION_FIELDS = ("transaction_id", *REQUIRED, *DEFAULTS)
 
 DAY_MS = 86_400_000
 _TRUE = {"true", "t", "1", "1.0", "yes", "y"}
 _FALSE = {"false", "f", "0", "0.0", "no", "n"}
-# A float32 column shows 12.3 as 12.30000019: nearer to a whole cent than this it is that cent.
+# A float32 column shows 12.3 as 12.30000019: if a whole cent is nearer than this, the amount is that cent.
 _CENT_TOLERANCE = Decimal("0.001")
 
 
@@ -36,7 +36,7 @@ def to_cents(value: Any) -> int:
     """An amount in hundredths.
 
     Raises:
-        SerializationError: it is no number, or has a fraction of a cent.
+        SerializationError: it is not a number, or has a fraction of a cent.
     """
     try:
         cents = Decimal(str(value)) * 100
@@ -57,7 +57,7 @@ def to_millis(value: Any, time_format: str = "iso", field: str = "event_time") -
         time_format: iso, s, ms, or a strptime format.
 
     Raises:
-        SerializationError: the value is no such time.
+        SerializationError: the value is not such a time.
     """
     try:
         if isinstance(value, datetime):
@@ -94,7 +94,7 @@ def to_transaction(draft: dict[str, Any], time_format: str = "iso") -> dict[str,
     """A Transaction record from loosely typed values; defaults fill what is absent or empty.
 
     Raises:
-        SerializationError: a required field is absent or empty, or a value doesn't fit; the message names the field.
+        SerializationError: a required field is absent or empty, or a value does not fit; the message names the field.
     """
     record = {field: draft[field] if _given(draft, field) else default for field, default in DEFAULTS.items()}
     for field in ("transaction_id", *REQUIRED):
@@ -119,7 +119,7 @@ def to_label(
     time_format: str = "iso",
     label_delay_days: float = LABEL_DELAY_DAYS,
 ) -> dict[str, Any] | None:
-    """The FraudLabel of a transaction, or None where the source doesn't say what it was.
+    """The FraudLabel of a transaction, or None if the source has no label.
 
     Raises:
         SerializationError: the label is there but can't be read; the message names the field.

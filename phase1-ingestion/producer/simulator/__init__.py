@@ -1,1 +1,1 @@
-"""The simulator: cardholders, merchants, honest payments and fraud, as one reproducible stream."""
+"""The simulator: cardholders, merchants, legitimate payments and fraud, as one reproducible stream."""

@@ -1,8 +1,8 @@
-"""A wave of card testing, for drills (FRAUD_BURST). Its payments are extra: the stream stays as it is.
+"""A wave of card testing, for drills (FRAUD_BURST). Its payments are extra: the stream itself does not change.
 
-Every ten minutes of event time it is another cardholder's turn, at a few online shops and on one strange device. The
-labels come an hour after the payments, so that no model learns them as honest; a producer that is killed loses those of
-the last hour.
+Every ten minutes of event time another cardholder's card is tested, at a few online shops and from one unknown device.
+The labels come an hour after the payments, so that no model learns the payments as legitimate; a killed producer loses
+the labels of the last hour.
 """
 
 from functools import lru_cache
@@ -32,13 +32,13 @@ class Burst:
         self._turn = lru_cache(maxsize=16)(self._make_turn)
 
     def _make_turn(self, turn: int) -> tuple[int, np.ndarray, int]:
-        """The cardholder, the shops and the device of ten minutes."""
+        """The cardholder (index), the shops and the device of one turn of ten minutes."""
         rng = np.random.default_rng([self._seed, 5, turn])
         shops = rng.choice(self._merchants.online_everywhere, int(rng.integers(1, 5)))
         return int(rng.integers(len(self._people.ids))), shops, int(rng.integers(0, 2**63))
 
     def beside(self, payments: Payments, positions: np.ndarray) -> tuple[Payments, np.ndarray]:
-        """Extra payments at the times of about `share` of these, and the positions that they stand beside."""
+        """Extra payments at the times of about `share` of these, and the positions of those."""
         rng = np.random.default_rng([self._seed, 6, int(positions[0])])
         chosen = np.flatnonzero(rng.random(len(payments)) < self._share)
         event_ms = payments.event_ms[chosen]
@@ -57,7 +57,7 @@ class Burst:
 
 
 def own_id(record: Record) -> Record:
-    """The record of an extra payment, under an id that is not that of the payment it stands beside."""
+    """The record of an extra payment, under an id of its own: its position is that of a payment of the stream."""
     return record | {"transaction_id": PREFIX + record["transaction_id"]}
 
 

@@ -1,4 +1,4 @@
-"""The cardholders and their habits, drawn once from the seed: everything that makes one person differ from another."""
+"""The cardholders and their habits, drawn once from the seed: everything in which one person differs from another."""
 
 import zlib
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def build_cardholders(count: int, seed: int, merchants: Merchants) -> Cardholder
 
 
 def hash64(*parts: np.ndarray | int) -> np.ndarray:
-    """A well-mixed 64-bit number from integers (splitmix64), for ids and choices that must not need a stored table."""
+    """A well-mixed 64-bit number from integers (splitmix64), for ids and choices without a stored table."""
     value: np.ndarray = np.asarray(np.uint64(0x9E3779B97F4A7C15))
     with np.errstate(over="ignore"):
         for part in parts:

@@ -1,4 +1,4 @@
-"""Fraud, as campaigns: each starts on one day, has one scenario, and may go on for days or weeks."""
+"""Fraud, as campaigns: each starts on one day, has one scenario, and may last days or weeks."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from producer.simulator.payments import (
     to_cents,
 )
 
-# The longest campaign: how many days back one must look to know all fraud of a day.
+# The longest campaign: all fraud of a day comes from campaigns that started at most so many days before.
 CAMPAIGN_DAYS = 22
 # Campaigns that start on a day, for 20,000 cardholders.
 CAMPAIGNS_A_DAY = {
@@ -63,7 +63,7 @@ def _stranger_device(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def _card_testing(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:
-    """A burst of small payments at a few online shops within minutes; where it worked, larger ones some hours later."""
+    """A burst of small payments at a few online shops within minutes; half of the time larger ones some hours later."""
     tests = int(rng.integers(6, 20))
     larger = int(rng.integers(1, 4)) if rng.random() < 0.5 else 0
     n = tests + larger
@@ -111,7 +111,7 @@ def _compromised_merchant(people: Cardholders, merchants: Merchants, day: int, r
 
 
 def _stolen_card(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:
-    """The card itself in other hands, near home: amounts and rate up for one to four days."""
+    """The card itself is stolen and used near home: larger and more frequent payments for one to four days."""
     n = int(rng.integers(4, 14))
     user = np.full(n, rng.integers(len(people.ids)))
     merchant = merchants.pick(people.home[user], rng)

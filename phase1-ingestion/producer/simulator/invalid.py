@@ -1,6 +1,6 @@
-"""Bad messages of every kind, for drills (INVALID_RATE). They are extra: the good stream stays as it is.
+"""Bad messages of every kind, for drills (INVALID_RATE). They are extra: the good stream does not change.
 
-Each kind is a function from a good record to what is sent instead. Some never get past the producer, some are
+Each kind is a function from a good record to what is sent instead. The producer refuses some, some are
 undecodable, and some are good Avro that breaks a quality rule of the Bronze writer.
 """
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from fraud_common.avro import HEADER, Encoder, cents_to_bytes
 
 Record = dict[str, Any]

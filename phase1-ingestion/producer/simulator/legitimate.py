@@ -1,7 +1,7 @@
-"""One day of honest payments.
+"""One day of legitimate payments.
 
-Honest people also do what a fraudster does: they travel, buy something big, change phones, pay many small things in
-a row and order abroad. So no single rule separates the two.
+Cardholders also do what a fraudster does: they travel, buy something big, change phones, make many small payments in a
+row and order abroad. So no single rule separates the two.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from producer.simulator.cardholders import (
     own_device,
 )
 from producer.simulator.merchants import ATM, CATEGORIES, CATEGORY_INDEX, POS, Merchants
-from producer.simulator.payments import DAY_MS, HONEST, HOUR_MS, MINUTE_MS, Payments, to_cents
+from producer.simulator.payments import DAY_MS, HOUR_MS, LEGITIMATE, MINUTE_MS, Payments, to_cents
 
 AMOUNT = np.array([c.amount for c in CATEGORIES])
 SPREAD = np.array([c.spread for c in CATEGORIES])
@@ -30,8 +30,8 @@ SERIES_SHARE = 0.006
 CARD_SLOT = 9
 
 
-def honest_day(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:
-    """All honest payments whose event time is on `day` (days since 1970, UTC), in no particular order."""
+def legitimate_day(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:
+    """All legitimate payments whose event time is on `day` (days since 1970, UTC), in no particular order."""
     weekday = WEEKDAY[(day + 3) % 7]  # 1970-01-01 was a Thursday
     user = np.repeat(np.arange(len(people.ids)), rng.poisson(people.rate * weekday))
     first = _payments(people, merchants, user, day, _times(people, user, day, rng), rng)
@@ -62,7 +62,7 @@ def _payments(
     big = rng.random(n) < BIG_PURCHASE_SHARE
     log_amount += big * rng.normal(1.7, 0.5, n)
     device, device_type = choose_device(people, user, category, day, rng)
-    return Payments(user, merchant, to_cents(log_amount), event_ms, device, device_type, np.full(n, HONEST))
+    return Payments(user, merchant, to_cents(log_amount), event_ms, device, device_type, np.full(n, LEGITIMATE))
 
 
 def _choose_merchant(
@@ -83,7 +83,7 @@ def _choose_merchant(
 def choose_device(
     people: Cardholders, user: np.ndarray, category: np.ndarray, day: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the user's own devices pays, and its type: the card where it is present, else a phone or computer."""
+    """Which of the user's own devices pays, and its type: the card if it is present, else a phone or computer."""
     online = rng.random(len(user)) < ONLINE[category]
     slot = rng.integers(0, 3, len(user)) % people.devices[user]
     at_counter = np.where(category == CATEGORY_INDEX["cash"], ATM, POS)

@@ -1,4 +1,4 @@
-"""The columns in which simulated payments are kept until they become Avro."""
+"""Simulated payments as columns, until they become Avro."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -9,8 +9,8 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 
-HONEST = 0
-SCENARIOS = ("honest", "card_testing", "account_takeover", "compromised_merchant", "stolen_card", "high_amount")
+LEGITIMATE = 0
+SCENARIOS = ("legitimate", "card_testing", "account_takeover", "compromised_merchant", "stolen_card", "high_amount")
 CARD_TESTING, ACCOUNT_TAKEOVER, COMPROMISED_MERCHANT, STOLEN_CARD, HIGH_AMOUNT = range(1, 6)
 
 SMALLEST_CENTS = 50

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from fraud_common.avro import cents_to_bytes
 
 from producer.simulator.merchants import COUNTRIES
-from producer.simulator.payments import HONEST, SCENARIOS, Payments
+from producer.simulator.payments import LEGITIMATE, SCENARIOS, Payments
 from producer.simulator.stream import Labels, Stream, transaction_id
-from fraud_common.avro import cents_to_bytes
 
 DEVICE_TYPES = ("mobile", "web", "atm", "pos")
 
@@ -68,8 +68,8 @@ class Records:
             yield {
                 "transaction_id": transaction_id(position),
                 "user_id": self._users[user],
-                "is_fraud": scenario != HONEST,
-                "fraud_type": None if scenario == HONEST else SCENARIOS[scenario],
+                "is_fraud": scenario != LEGITIMATE,
+                "fraud_type": None if scenario == LEGITIMATE else SCENARIOS[scenario],
                 "event_time": event_ms,
                 "reported_at": reported_ms,
             }

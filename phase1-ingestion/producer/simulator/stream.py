@@ -1,7 +1,7 @@
 """The simulated stream: for each day the payments in the order in which they reach the platform, and the labels.
 
 A day is made from (seed, day) alone. So the stream can be entered at any day without generating what came before,
-and the same seed gives the same transactions, with the same ids, whenever and as often as it is asked.
+and the same seed gives the same transactions, with the same ids, however often it is made.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ import numpy as np
 
 from producer.simulator.cardholders import build_cardholders
 from producer.simulator.fraud import CAMPAIGN_DAYS, campaigns_of
-from producer.simulator.legitimate import honest_day
+from producer.simulator.legitimate import legitimate_day
 from producer.simulator.merchants import build_merchants
-from producer.simulator.payments import DAY_MS, HONEST, MINUTE_MS, Payments
+from producer.simulator.payments import DAY_MS, LEGITIMATE, MINUTE_MS, Payments
 
 LATE_SHARE = 0.005
 LATE_LIMIT_MS = 36 * 60 * MINUTE_MS
 UNREPORTED_SHARE = 0.07
-# Disputes that turn out to be honest after all, as a share of honest payments.
+# Disputes that turn out to be legitimate, as a share of the legitimate payments.
 CLEARED_SHARE = 0.0002
 LABEL_LIMIT_DAYS = 30
 # Positions in the stream are day * POSITIONS_A_DAY + rank, so that they can be compared as one number.
@@ -73,7 +73,7 @@ def transaction_id(position: int) -> str:
 
 
 def position_of(transaction: str) -> int | None:
-    """The position that an id stands for, or None where the simulator didn't make it."""
+    """The position in an id, or None if the simulator did not make the id."""
     prefix, _, rest = transaction.partition("-")
     date, _, rank = rest.partition("-")
     if prefix != "tx" or len(date) != 8 or not rank.isdecimal():
@@ -97,7 +97,7 @@ class Stream:
         self.people = build_cardholders(users, seed, self.merchants)
         self._live_ms = (live_day if live_day is not None else start_day) * DAY_MS
         self._label_delay_scale = label_delay_scale
-        # A late payment may arrive two days later, a campaign may last three weeks: both are kept that long.
+        # A late payment may arrive two days later, a campaign may last three weeks: both are cached that long.
         self._happened = lru_cache(maxsize=4)(self._make_happened)
         self._campaigns = lru_cache(maxsize=CAMPAIGN_DAYS + 3)(self._make_campaigns)
         self._labels_from = lru_cache(maxsize=LABEL_LIMIT_DAYS + 3)(self._make_labels_from)
@@ -133,7 +133,7 @@ class Stream:
         rng = self._rng(2, day)
         campaigns = Payments.concat([self._campaigns(d) for d in range(day - CAMPAIGN_DAYS, day + 1)])
         payments = Payments.concat(
-            [honest_day(self.people, self.merchants, day, rng), campaigns.take(campaigns.event_ms // DAY_MS == day)]
+            [legitimate_day(self.people, self.merchants, day, rng), campaigns.take(campaigns.event_ms // DAY_MS == day)]
         )
         late = rng.random(len(payments)) < LATE_SHARE
         delay = np.minimum(rng.lognormal(4.2, 1.2, len(payments)) * MINUTE_MS, LATE_LIMIT_MS).astype(np.int64)
@@ -152,11 +152,11 @@ class Stream:
         block = self.block(day)
         payments, n = block.payments, len(block.payments)
         rng = self._rng(3, day)
-        fraud = payments.scenario != HONEST
+        fraud = payments.scenario != LEGITIMATE
         known = np.where(fraud, rng.random(n) >= UNREPORTED_SHARE, rng.random(n) < CLEARED_SHARE)
         days = np.clip(rng.lognormal(1.8, 0.6, n), 0.5, LABEL_LIMIT_DAYS - 3)
         scale = np.where(payments.event_ms >= self._live_ms, self._label_delay_scale, 1.0)
-        # A label can't be known before the payment it is about.
+        # A label can't be known before its payment has arrived.
         reported = np.maximum(
             payments.event_ms + (days * scale * DAY_MS).astype(np.int64), block.arrival_ms + MINUTE_MS
         )

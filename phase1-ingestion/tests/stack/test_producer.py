@@ -4,13 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
-from fraud_common.dead_letters import Decoder
-from producer.kafka import wait_for_broker
-from fraud_common.schema_registry import Registry
-from producer.settings import DEAD_LETTER_TOPIC, LABELS_TOPIC, TRANSACTIONS_TOPIC, Settings
-from producer.simulator.burst import PREFIX, REPORT_DELAY_MS
-from producer.simulator.invalid import REFUSED, RULE_BREAKERS, UNDECODABLE
-from stack import (
+from fraud_common.avro import Decoder
+from fraud_common.kafka import wait_for_broker
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
+from ingestion_stack import (
     assert_exactly_once,
     count_in,
     id_in,
@@ -19,11 +17,14 @@ from stack import (
     service,
     wait_until,
 )
+from producer.settings import Settings
+from producer.simulator.burst import PREFIX, REPORT_DELAY_MS
+from producer.simulator.invalid import REFUSED, RULE_BREAKERS, UNDECODABLE
 
 pytestmark = pytest.mark.stack
 
 SMALL = {"sim_users": 2_000, "backfill_days": 5, "producer_tps": 500}
-# Fast enough that the client's queue runs full while the broker is away.
+# Fast enough that the client's queue runs full while the broker is down.
 LOAD = {"sim_users": 20_000, "backfill_days": 1, "producer_tps": 3_000}
 
 
@@ -31,26 +32,26 @@ def test_history_then_live_and_everything_in_flight_is_delivered_on_sigterm(sett
     started = time.time() * 1000
     with producing(tmp_path, **SMALL) as producer:
         wait_until(lambda: producer.logged("history is complete"), "history")
-        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 22_000, "live messages")
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 22_000, "live messages")
         stopped = producer.terminate()
-    sent = count_in(settings, TRANSACTIONS_TOPIC) + count_in(settings, LABELS_TOPIC)
+    sent = count_in(settings, TRANSACTIONS) + count_in(settings, LABELS)
     assert stopped["sent"] == stopped["delivered"] == sent
     assert stopped["failed"] == stopped["dead_lettered"] == stopped["lost"] == 0
     assert_exactly_once(settings, tmp_path)
-    message = messages_in(settings, TRANSACTIONS_TOPIC)[0]
+    message = messages_in(settings, TRANSACTIONS)[0]
     _, produced_at = message.timestamp()
     assert started <= produced_at <= time.time() * 1000  # not the event time, which is months ago
-    record = Decoder(Registry(settings.schema_registry_url)).decode(message.value())
+    record = Decoder(SchemaRegistry(settings.schema_registry_url)).decode(message.value())
     assert record["event_time"].timestamp() * 1000 < started - 80 * 86_400_000
     assert record["user_id"].encode() == message.key()
 
 
-def test_a_restart_goes_on_where_it_stopped(settings: Settings, tmp_path: Path) -> None:
+def test_a_restart_resumes_where_it_stopped(settings: Settings, tmp_path: Path) -> None:
     for round_number in range(3):
         with producing(tmp_path, **SMALL) as producer:
             wait_until(lambda p=producer: p.logged("running"), "start")
             at_least = (round_number + 1) * 9_000
-            wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS_TOPIC) > enough, "messages")
+            wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS) > enough, "messages")
             producer.terminate()
     assert_exactly_once(settings, tmp_path)
 
@@ -58,33 +59,33 @@ def test_a_restart_goes_on_where_it_stopped(settings: Settings, tmp_path: Path) 
 def test_kill_9_of_the_producer_loses_and_doubles_nothing(settings: Settings, tmp_path: Path) -> None:
     for at_least in (1, 20_000, 60_000, 100_000):
         with producing(tmp_path, **LOAD) as producer:
-            wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS_TOPIC) > enough, "messages")
+            wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS) > enough, "messages")
             producer.kill()
     with producing(tmp_path, **LOAD) as producer:
         wait_until(lambda: producer.logged("running"), "restart")
-        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 105_000, "messages")
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 105_000, "messages")
         producer.terminate()
     assert_exactly_once(settings, tmp_path)
 
 
 @pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 60)])
-def test_broker_away_under_load(settings: Settings, tmp_path: Path, how: str, seconds: int) -> None:
+def test_broker_down_under_load(settings: Settings, tmp_path: Path, how: str, seconds: int) -> None:
     kafka = service("kafka")
     with producing(tmp_path, **LOAD) as producer:
         wait_until(lambda: producer.logged("history is complete"), "history")
-        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 50_000, "messages under load")
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 50_000, "messages under load")
         if how == "stopped":
             kafka.stop(timeout=60)
         else:
             kafka.kill()
-        away = time.monotonic()
-        while time.monotonic() - away < seconds:  # the outage itself, not a wait for something
+        down_since = time.monotonic()
+        while time.monotonic() - down_since < seconds:  # the outage itself, not a wait for something
             assert producer.process.poll() is None
             time.sleep(0.5)
         kafka.start()
         wait_for_broker(settings)
         # What was generated meanwhile, although the queue holds half a minute of it.
-        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 50_000 + seconds * 3_000, "caught up", 180)
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 50_000 + seconds * 3_000, "caught up", 180)
         stopped = producer.terminate(120)
     assert stopped["sent"] == stopped["delivered"]
     assert stopped["dead_lettered"] == stopped["lost"] == 0
@@ -109,15 +110,15 @@ def test_every_kind_of_bad_message_is_accounted_for_and_the_good_stream_is_untou
         wait_until(lambda: producer.logged("history is complete"), "history")
         stopped = producer.terminate()
     assert_exactly_once(settings, tmp_path)
-    in_topic = [m for m in messages_in(settings, TRANSACTIONS_TOPIC) if not id_in(m.value()).startswith("tx-")]
-    dead = messages_in(settings, DEAD_LETTER_TOPIC)
+    in_topic = [m for m in messages_in(settings, TRANSACTIONS) if not id_in(m.value()).startswith("tx-")]
+    dead = messages_in(settings, DEAD_LETTERS)
     assert len(dead) == stopped["dead_lettered"] > 300
     assert len(in_topic) > 10 * len(RULE_BREAKERS | UNDECODABLE)
     assert stopped["by_reason"].keys() == {"SerializationError", "MSG_SIZE_TOO_LARGE"}
     for message in dead:
         headers = dict(message.headers() or [])
         assert headers["dlq.stage"] == b"producer"
-        assert headers["dlq.topic"] == TRANSACTIONS_TOPIC.encode()
+        assert headers["dlq.topic"] == TRANSACTIONS.encode()
         assert headers["dlq.attempts"] == b"1"
         kind = kind_of(message.value() or b"")
         expected = b"MSG_SIZE_TOO_LARGE" if kind == "too_large" else b"SerializationError"
@@ -130,16 +131,16 @@ def test_a_burst_of_fraud_comes_with_its_labels_and_leaves_the_stream_as_it_is(
 ) -> None:
     with producing(tmp_path, **SMALL, fraud_burst=0.2) as producer:
         wait_until(lambda: producer.logged("history is complete"), "history")
-        wait_until(lambda: count_in(settings, TRANSACTIONS_TOPIC) > 25_000, "some live traffic")
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 25_000, "some live traffic")
         producer.terminate()
     assert_exactly_once(settings, tmp_path)
-    decoder = Decoder(Registry(settings.schema_registry_url))
+    decoder = Decoder(SchemaRegistry(settings.schema_registry_url))
     payments, labels = (
         {
             record["transaction_id"]: record
             for record in (decoder.decode(m.value()) for m in messages_in(settings, topic))
         }
-        for topic in (TRANSACTIONS_TOPIC, LABELS_TOPIC)
+        for topic in (TRANSACTIONS, LABELS)
     )
     extra = {name: record for name, record in payments.items() if name.startswith(PREFIX)}
     assert len(extra) > 100
@@ -155,5 +156,5 @@ def test_a_burst_of_fraud_comes_with_its_labels_and_leaves_the_stream_as_it_is(
 
 
 def kind_of(value: bytes) -> str:
-    """Which kind of bad message a dead letter is, by the id that it was given: bad-KIND-tx-…"""
+    """Which kind of bad message a dead letter is, by its id: bad-KIND-tx-…"""
     return value.split(b"bad-", 1)[1].split(b"-tx-", 1)[0].decode()

@@ -4,21 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
-from fraud_common.dead_letters import Decoder
+from fraud_common.avro import Decoder, Encoder, load_encoder, parse_schema
 from fraud_common.errors import UserError
+from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.topics import TRANSACTIONS
 from producer.init import run_init
-from fraud_common.schema_registry import Registry, load_encoder
-from producer.settings import TRANSACTIONS_TOPIC, Settings
+from producer.settings import Settings
 from producer.simulator.records import Records
 from producer.simulator.stream import Stream
-from fraud_common.avro import Encoder, load_schema_text
 
 pytestmark = pytest.mark.stack
 
 
 @pytest.fixture
-def registry(settings: Settings) -> Registry:
-    return Registry(settings.schema_registry_url)
+def registry(settings: Settings) -> SchemaRegistry:
+    return SchemaRegistry(settings.schema_registry_url)
 
 
 def changed(settings: Settings, **change: object) -> str:
@@ -29,19 +29,19 @@ def changed(settings: Settings, **change: object) -> str:
     return json.dumps(schema | {"fields": list(fields.values())})
 
 
-def test_init_is_idempotent_and_gives_the_same_ids(settings: Settings, registry: Registry) -> None:
-    before = load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)._prefix
+def test_init_is_idempotent_and_gives_the_same_ids(settings: Settings, registry: SchemaRegistry) -> None:
+    before = load_encoder(registry, settings.schema_dir, TRANSACTIONS).schema_id
     run_init(settings)
-    assert load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)._prefix == before
+    assert load_encoder(registry, settings.schema_dir, TRANSACTIONS).schema_id == before
 
 
 def test_a_new_field_with_a_default_passes_and_old_messages_stay_readable(
-    settings: Settings, registry: Registry
+    settings: Settings, registry: SchemaRegistry
 ) -> None:
-    old = load_encoder(registry, settings.schema_dir, TRANSACTIONS_TOPIC)
+    old = load_encoder(registry, settings.schema_dir, TRANSACTIONS)
     text = changed(settings, channel={"type": ["null", "string"], "default": None})
-    new = Encoder(load_schema_text(text), registry.register(TRANSACTIONS_TOPIC, text))
-    assert new._prefix != old._prefix
+    new = Encoder(parse_schema(text), registry.register(TRANSACTIONS, text))
+    assert new.schema_id != old.schema_id
     stream = Stream(1, 100, 20_000)
     block = stream.block(20_000)
     record = next(Records(stream).transactions(block.payments, block.positions))
@@ -53,18 +53,20 @@ def test_a_new_field_with_a_default_passes_and_old_messages_stay_readable(
 @pytest.mark.parametrize(
     "change", [{"channel": {"type": "string"}}, {"amount": {"type": "long"}}, {"user_id": {"type": "long"}}]
 )
-def test_an_incompatible_change_is_refused(settings: Settings, registry: Registry, change: dict) -> None:
+def test_an_incompatible_change_is_refused(settings: Settings, registry: SchemaRegistry, change: dict) -> None:
     with pytest.raises(UserError, match=r"transactions.raw-value: the registry refuses the schema: "):
-        registry.register(TRANSACTIONS_TOPIC, changed(settings, **change))
+        registry.register(TRANSACTIONS, changed(settings, **change))
 
 
-def test_an_unregistered_schema_says_how_to_register_it(settings: Settings, registry: Registry, tmp_path: Path) -> None:
+def test_an_unregistered_schema_says_how_to_register_it(
+    settings: Settings, registry: SchemaRegistry, tmp_path: Path
+) -> None:
     text = changed(settings, other={"type": ["null", "string"], "default": None})
     (tmp_path / "transaction.avsc").write_text(text)
     with pytest.raises(
         UserError, match=r"doesn't have this schema .* register it: docker compose run --rm ingestion-init"
     ):
-        load_encoder(registry, tmp_path, TRANSACTIONS_TOPIC)
+        load_encoder(registry, tmp_path, TRANSACTIONS)
 
 
 @pytest.mark.parametrize(
@@ -72,5 +74,5 @@ def test_an_unregistered_schema_says_how_to_register_it(settings: Settings, regi
 )
 def test_a_wrong_registry_address_is_one_line(settings: Settings, url: str) -> None:
     with pytest.raises(UserError, match=r"^SCHEMA_REGISTRY_URL=") as error:
-        load_encoder(Registry(url), settings.schema_dir, TRANSACTIONS_TOPIC)
+        load_encoder(SchemaRegistry(url), settings.schema_dir, TRANSACTIONS)
     assert "\n" not in str(error.value)

@@ -1,11 +1,11 @@
-"""Values from people's files: what is understood, what is refused, and by which name."""
+"""Values from users' files: what is understood, what is refused, and which field the error names."""
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
-from producer.replay.coerce import to_bool, to_cents, to_label, to_millis, to_transaction
 from fraud_common.errors import SerializationError
+from producer.replay.coerce import to_bool, to_cents, to_label, to_millis, to_transaction
 
 DRAFT = {"transaction_id": "t1", "user_id": "u1", "amount": "12.50", "event_time": "2024-03-01 09:15:00"}
 NINE_FIFTEEN = 1_709_284_500_000

@@ -1,4 +1,4 @@
-"""The pace, on a clock that the test turns."""
+"""The pace, on a clock that the test moves."""
 
 import numpy as np
 from producer.pacing import LONGEST_CATCH_UP_SECONDS, Pacer
@@ -44,7 +44,7 @@ def test_after_an_outage_what_is_overdue_is_sent_at_once() -> None:
     assert abs(sent + send_for(pacer, clock, 10) - 8_000) <= 2
 
 
-def test_after_a_long_sleep_the_schedule_starts_anew() -> None:
+def test_after_a_long_sleep_the_schedule_restarts() -> None:
     clock = Clock()
     pacer = Pacer(100.0, clock, clock)
     pacer.start()
@@ -52,7 +52,7 @@ def test_after_a_long_sleep_the_schedule_starts_anew() -> None:
     assert abs(send_for(pacer, clock, 10) - 1_000) <= 2
 
 
-def test_it_never_runs_ahead_of_the_real_clock_and_goes_on_naturally() -> None:
+def test_it_never_runs_ahead_of_the_real_clock_and_continues_at_the_natural_rate() -> None:
     clock = Clock()
     # One message each second from now on, and ten that have happened already.
     arrival = np.concatenate([np.full(10, clock.now - 1), clock.now + np.arange(1, 1000)]) * 1000

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,17 +13,13 @@ WRONG = [
     ({"SIMULATOR": "maybe"}, "SIMULATOR=maybe:"),
     ({"INVALID_RATE": "2"}, "INVALID_RATE=2:"),
     ({"FRAUD_BURST": "2"}, "FRAUD_BURST=2:"),
-    ({"SCHEMA_REGISTRY_URL": "http://schema-registry:1"}, "SCHEMA_REGISTRY_URL=http://schema-registry:1: no schema"),
-    ({"SCHEMA_DIR": "/nowhere"}, "schema /nowhere/transaction.avsc: No such file or directory; restore the file"),
-    ({"STATE_DIR": "/nowhere"}, "/nowhere/simulation.json: "),
     ({"KAFKA_BOOTSTRAP_SERVERS": "localhost:1"}, "KAFKA_BOOTSTRAP_SERVERS=localhost:1: no broker answers"),
 ]
 
 
 @pytest.mark.parametrize(("environment", "message"), WRONG)
-def test_a_wrong_setting(environment: dict[str, str], message: str, tmp_path: Path) -> None:
-    here = {"CONNECT_TIMEOUT_SECONDS": "1", "STATE_DIR": str(tmp_path), "METRICS_PORT": "0"}
-    environment = os.environ | here | environment
+def test_a_wrong_setting(environment: dict[str, str], message: str) -> None:
+    environment = os.environ | {"CONNECT_TIMEOUT_SECONDS": "1", "METRICS_PORT": "0"} | environment
     run = subprocess.run(
         [sys.executable, "-m", "producer.cli", "produce"], env=environment, capture_output=True, text=True, timeout=60
     )
@@ -32,3 +27,15 @@ def test_a_wrong_setting(environment: dict[str, str], message: str, tmp_path: Pa
     lines = [line for line in run.stderr.splitlines() if not line.startswith("{")]
     assert len(lines) == 1, run.stderr
     assert lines[0].startswith(f"error: {message}")
+
+
+def test_a_schema_file_that_is_not_there_is_found_before_the_broker_is_asked() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "producer.cli", "init"],
+        env=os.environ | {"SCHEMA_DIR": "/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: schema /nowhere/transaction.avsc: No such file or directory; restore the file")

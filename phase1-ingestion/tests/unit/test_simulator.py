@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from producer.simulator.burst import TURN_MS, Burst
 from producer.simulator.merchants import ATM, POS
-from producer.simulator.payments import DAY_MS, HONEST, HOUR_MS, SCENARIOS, Payments
+from producer.simulator.payments import DAY_MS, HOUR_MS, LEGITIMATE, SCENARIOS, Payments
 from producer.simulator.stream import POSITIONS_A_DAY, Stream, position_of, transaction_id
 from sklearn.metrics import average_precision_score
 
@@ -59,12 +59,12 @@ def test_rate_is_two_payments_a_cardholder_and_day() -> None:
 
 def test_fraud_is_between_half_and_one_percent_and_every_scenario_has_its_share() -> None:
     share = np.bincount(history().scenario, minlength=len(SCENARIOS)) / len(history())
-    assert 0.005 < 1 - share[HONEST] < 0.01
+    assert 0.005 < 1 - share[LEGITIMATE] < 0.01
     assert all(share[1:] > 0.0004), dict(zip(SCENARIOS, share.round(5), strict=True))
 
 
 def test_day_and_night_and_weekdays_differ() -> None:
-    payments = history().take(history().scenario == HONEST)
+    payments = history().take(history().scenario == LEGITIMATE)
     hours = np.bincount(payments.event_ms // HOUR_MS % 24, minlength=24)
     assert hours[16:19].mean() > 4 * hours[2:5].mean()
     weekday = np.bincount((payments.event_ms // DAY_MS + 3) % 7, minlength=7)
@@ -91,21 +91,21 @@ def test_nothing_is_lost_or_doubled_between_the_days() -> None:
 
 
 def test_no_rule_on_the_amount_alone_finds_the_fraud() -> None:
-    fraud = history().scenario != HONEST
+    fraud = history().scenario != LEGITIMATE
     amount = np.log(history().cents)
     usual = world().people.level[history().user]
     for score in (amount, -amount, amount - usual, usual - amount):
         assert average_precision_score(fraud, score) < AMOUNT_ONLY_AVERAGE_PRECISION
 
 
-def test_honest_people_do_what_fraudsters_do() -> None:
+def test_legitimate_payments_do_what_fraudsters_do() -> None:
     payments = history()
-    honest = payments.scenario == HONEST
+    legitimate = payments.scenario == LEGITIMATE
     abroad = is_international(payments)
-    fraud_abroad, honest_abroad = (abroad & ~honest).sum(), (abroad & honest).sum()
-    assert honest_abroad > 10 * fraud_abroad
+    fraud_abroad, legitimate_abroad = (abroad & ~legitimate).sum(), (abroad & legitimate).sum()
+    assert legitimate_abroad > 10 * fraud_abroad
     big = payments.cents > 100 * np.exp(world().people.level[payments.user] + 3)
-    assert (big & honest).sum() > (big & ~honest).sum()
+    assert (big & legitimate).sum() > (big & ~legitimate).sum()
 
 
 def burst_sizes(payments: Payments) -> np.ndarray:
@@ -118,21 +118,21 @@ def burst_sizes(payments: Payments) -> np.ndarray:
 @pytest.mark.parametrize("scenario", range(1, len(SCENARIOS)))
 def test_each_scenario_looks_like_itself(scenario: int) -> None:
     payments = history()
-    mine, honest = payments.take(payments.scenario == scenario), payments.take(payments.scenario == HONEST)
+    mine, legitimate = payments.take(payments.scenario == scenario), payments.take(payments.scenario == LEGITIMATE)
     people, name = world().people, SCENARIOS[scenario]
     lift = np.log(mine.cents / 100) - people.level[mine.user]
     if name == "card_testing":
         assert np.median(mine.cents) < 500
-        assert (burst_sizes(mine) >= 5).mean() > 20 * (burst_sizes(honest) >= 5).mean()
+        assert (burst_sizes(mine) >= 5).mean() > 20 * (burst_sizes(legitimate) >= 5).mean()
         assert set(np.unique(mine.device_type)) <= {0, 1}
     elif name == "account_takeover":
         assert is_international(mine).mean() > 0.99
         assert np.median(lift) > 0.5
-        assert not np.isin(mine.device, honest.device).any()
+        assert not np.isin(mine.device, legitimate.device).any()
     elif name == "compromised_merchant":
         _, victims = np.unique(mine.merchant, return_counts=True)
         assert np.median(victims) > 15
-        assert np.isin(mine.device, honest.device).mean() > 0.5  # the cardholder's own card
+        assert np.isin(mine.device, legitimate.device).mean() > 0.5  # the cardholder's own card
     elif name == "stolen_card":
         assert np.median(lift) > 0.5
         assert np.isin(mine.device_type, [ATM, POS]).any()
@@ -151,9 +151,9 @@ def test_labels_come_later_in_order_and_a_few_frauds_are_never_reported() -> Non
     assert 3 < np.median(delay) < 8
     assert delay.max() <= 30
     # All frauds of the first ten days that are ever reported are reported by now.
-    positions = np.concatenate([part.position[part.scenario != HONEST] for part in labels])
+    positions = np.concatenate([part.position[part.scenario != LEGITIMATE] for part in labels])
     early = positions < (START + 10) * POSITIONS_A_DAY
-    frauds = sum((world().block(day).payments.scenario != HONEST).sum() for day in range(START, START + 10))
+    frauds = sum((world().block(day).payments.scenario != LEGITIMATE).sum() for day in range(START, START + 10))
     assert early.sum() / frauds == pytest.approx(0.93, abs=0.03)
 
 
@@ -165,7 +165,7 @@ def test_label_delay_scale_shortens_live_delays_only() -> None:
     assert np.median(scaled) < 0.2 * np.median(normal)
 
 
-def test_ids_tell_their_position_and_nobody_elses_do() -> None:
+def test_only_the_simulators_ids_have_a_position() -> None:
     position = START * POSITIONS_A_DAY + 17
     assert transaction_id(position) == "tx-20241004-00000017"
     assert position_of(transaction_id(position)) == position

@@ -1,11 +1,12 @@
 import pytest
-from producer.settings import Settings, load_settings
-from stack import fresh_topics
+from fraud_common.settings import load_settings
+from ingestion_stack import fresh_topics
+from producer.settings import Settings
 
 
 @pytest.fixture
 def settings() -> Settings:
     """The settings of the stack that the tests run in, with empty topics."""
-    settings = load_settings()
+    settings = load_settings(Settings)
     fresh_topics(settings)
     return settings

@@ -1,0 +1,34 @@
+"""The topics of the platform, as `fraud_common.topics` defines them, on a broker that may have some of them."""
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+from fraud_common.errors import UserError
+from fraud_common.topics import TOPICS
+
+
+def create_missing_topics(admin: AdminClient, replication: int) -> list[str]:
+    """Create the topics that are missing; return their names.
+
+    Raises:
+        UserError: the broker refuses, or an existing topic has another number of partitions: that number decides which
+            partition a cardholder's payments are in, so it is never changed silently.
+    """
+    existing = admin.list_topics(timeout=10).topics
+    for name, topic in TOPICS.items():
+        if name in existing and len(existing[name].partitions) != topic.partitions:
+            raise UserError(
+                f"{name}: has {len(existing[name].partitions)} partitions, not {topic.partitions}; "
+                "keys would move to other partitions: move its messages to a new topic first"
+            )
+    missing = [
+        NewTopic(name, num_partitions=topic.partitions, replication_factor=replication, config=topic.config)
+        for name, topic in TOPICS.items()
+        if name not in existing
+    ]
+    for name, future in admin.create_topics(missing).items() if missing else ():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise UserError(f"{name}: the broker refuses to create it: {error.args[0].str()}") from None
+    return [topic.topic for topic in missing]

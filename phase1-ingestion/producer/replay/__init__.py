@@ -1,0 +1,1 @@
+"""Replay: files of real transactions through the same topics as the simulated ones."""
