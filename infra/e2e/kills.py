@@ -1,4 +1,4 @@
-"""kill -9 of what runs in a service's container; Docker starts it again, as after any crash."""
+"""kill -9 of the process in a service's container; Docker starts it again, as after any crash."""
 
 import os
 import time
@@ -18,9 +18,9 @@ def container_of(name: str) -> Container:
 
 
 def kill_main_process(name: str) -> None:
-    """Return once Docker has started it again; fails where nothing was killed.
+    """Return once Docker has started it again; fails if nothing was killed.
 
-    Killed by its own user: root in these containers has no capability, and so no right to.
+    The process's own user kills it: root has no capabilities in these containers, so it may not.
     """
     container = container_of(name)
     restarts = container.attrs["RestartCount"]

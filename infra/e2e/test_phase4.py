@@ -1,4 +1,4 @@
-"""Phase 4 on the stack as a user has it: the first model serves, every live payment is scored, kills lose none."""
+"""Phase 4 on a user's stack: the first model serves, every live payment is scored, and kills lose none."""
 
 import os
 from collections import defaultdict
@@ -11,7 +11,9 @@ from feature_store.lakehouse import gold_cursor
 from feature_store.layout import USER_EVENTS, USER_LABELS, unpack_user
 from feature_store.rebuild import read_labels, read_payments
 from features import DAY_MS
-from fraud_common.avro import SerializationError, decode
+from fraud_common.avro import decode
+from fraud_common.errors import SerializationError
+from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from fraud_common.settings import TrinoSettings
 from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
 from kafka_tools import committed, read_topic, schema_of
@@ -28,7 +30,7 @@ def scored_by_now() -> int:
 
 def test_make_up_ends_with_a_production_model_that_serves() -> None:
     answer = httpx2.get(
-        f"{MLFLOW_URL}/api/2.0/mlflow/registered-models/alias", params={"name": "fraud-model", "alias": "production"}
+        f"{MLFLOW_URL}/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": PRODUCTION_ALIAS}
     )
     version = answer.raise_for_status().json()["model_version"]
     assert version["current_stage"] == "Production"
@@ -88,8 +90,8 @@ def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
     for (partition, offset), transaction_id in payments.items():
         if transaction_id in scored:
             first[partition] = min(offset, first.get(partition, offset))
-    live = {place for place in payments if place[0] in first and place[1] >= first[place[0]]}
-    missing = [place for place in live if payments[place] not in scored and place not in refused]
+    live = {(partition, offset) for partition, offset in payments if partition in first and offset >= first[partition]}
+    missing = [each for each in live if payments[each] not in scored and each not in refused]
     assert len(first) == 10
     assert not missing, missing[:10]
 
@@ -116,7 +118,7 @@ def test_the_stream_keeps_what_bronze_has() -> None:
     for user, members in members_of(USER_EVENTS):
         events = unpack_user(members, [])
         kept |= {(user, member): at for member, at in zip(members, events.event_time.tolist(), strict=True)}
-    recent = {place for place, at in kept.items() if at >= horizon}
+    recent = {member for member, at in kept.items() if at >= horizon}
     assert recent == {(user, member) for (user, _), member in payments.items()}
     in_redis = {(user, member) for user, members in members_of(USER_LABELS) for member in members}
     assert in_redis == labels

@@ -1,4 +1,4 @@
-"""What the tests against the real API, Redis, Postgres and MLflow share: services to stop, load, what was stored."""
+"""For tests with the real API, Redis, Postgres and MLflow: services to stop, a load of payments, what was stored."""
 
 import base64
 import csv
@@ -6,9 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import docker
 import httpx2
 import psycopg2
 import redis
+from api_process import PAYMENT, wait_until
 from docker.models.containers import Container
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 
@@ -30,22 +29,6 @@ REDIS_HOST = os.environ.get("REDIS_HOST", "redis")
 POSTGRES_HOST = os.environ.get("POSTGRES_HOST", "postgres")
 AS_OF = datetime(2024, 11, 29, 14, tzinfo=UTC)
 KNOWN_USERS, KNOWN_MERCHANTS = 200, 50
-PAYMENT = {
-    "transaction_id": "t1",
-    "user_id": "U1234",
-    "amount": 500,
-    "merchant_id": "M001",
-    "is_international": False,
-}
-
-
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
-    """Wait for the condition to hold, and return what it gave."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
-    return result
 
 
 def service(name: str) -> Container:
@@ -117,7 +100,7 @@ def fill_redis() -> None:
 
 
 def ready() -> dict[str, Any]:
-    """What one worker says of itself; empty where the API does not answer."""
+    """The state of one worker; empty if the API does not answer."""
     try:
         return httpx2.get(f"{API_URL}/ready", timeout=5).json()
     except httpx2.HTTPError:
@@ -125,7 +108,7 @@ def ready() -> dict[str, Any]:
 
 
 def all_workers(condition: Callable[[dict[str, Any]], bool]) -> bool:
-    """Whether it holds for twenty answers in a row, each on a new connection: most likely for all workers."""
+    """Whether the condition is true of twenty answers in a row, on new connections: most likely of all workers."""
     return all(condition(ready()) for _ in range(20))
 
 
@@ -142,7 +125,7 @@ def metric(name: str, **labels: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one request of the load got; status 0 is none at all."""
+    """The answer to one request of the load; status 0 means none."""
 
     sent: float
     status: int
@@ -152,7 +135,7 @@ class Answer:
 
 
 class Load:
-    """Payments at a constant rate from a process of its own, whatever the answers take."""
+    """Payments at a constant rate, however long the answers take, from a process of its own."""
 
     def __init__(self, folder: Path, rate: int, url: str) -> None:
         self.run = f"load-{uuid.uuid4().hex[:8]}"
@@ -180,7 +163,7 @@ class Load:
         self.answers: list[Answer] = []
 
     def more(self, count: int) -> None:
-        """Return when the API has answered so many more."""
+        """Wait until the API has answered so many more."""
         start = metric("fraud_predictions_total")
         wait_until(lambda: metric("fraud_predictions_total") >= start + count, f"{count} more answers")
 
@@ -231,30 +214,6 @@ def loaded(rate: int = 200) -> Iterator[Load]:
             yield load
         finally:
             load.stop()
-
-
-@contextmanager
-def own_api(state_dir: Path, **settings: Any) -> Iterator[httpx2.Client]:
-    """An API of the test's own with other settings, in this container."""
-    environment = {name.upper(): str(value) for name, value in settings.items()}
-    environment = os.environ | {"STATE_DIR": str(state_dir), "API_PORT": "8765", "API_WORKERS": "1"} | environment
-    log = (state_dir / "log").open("w+")
-    process = subprocess.Popen([sys.executable, "-m", "serving"], env=environment, stderr=log)
-    try:
-        with httpx2.Client(base_url="http://localhost:8765", timeout=10) as client:
-            wait_until(lambda: process.poll() is not None or _answers(client), "the API answers", 60)
-            assert process.poll() is None, Path(log.name).read_text()
-            yield client
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _answers(client: httpx2.Client) -> bool:
-    try:
-        return client.get("/health").status_code == 200
-    except httpx2.HTTPError:
-        return False
 
 
 def kill_a_worker(container: Container) -> int:

@@ -1,12 +1,9 @@
-import json
-import math
-import re
+"""The API of the stack: real features from Redis, a model from MLflow, and predictions in Postgres."""
+
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -22,7 +19,7 @@ from feature_store.layout import (
     merchant_number,
 )
 from features import FEATURES, USER_KEY, milliseconds
-from stack import API_URL, AS_OF, PAYMENT, known_user, metric, own_api, redis_client, select, wait_until
+from serving_stack import API_URL, AS_OF, PAYMENT, known_user, metric, redis_client, select, wait_until
 
 KNOWN = PAYMENT | {"user_id": "known-1", "merchant_id": "known-1", "event_time": "2024-11-29T14:30:00Z"}
 
@@ -31,12 +28,6 @@ def post(api: httpx2.Client, body: Any, path: str = "/predict") -> dict[str, Any
     answer = api.post(path, json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def wrong_fields(api: httpx2.Client, content: str, path: str = "/predict") -> list[list[Any]]:
-    answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422, answer.text
-    return [detail["loc"] for detail in answer.json()["detail"]]
 
 
 @pytest.mark.parametrize(
@@ -125,80 +116,6 @@ def test_every_prediction_is_recorded_with_its_features(api: httpx2.Client) -> N
     assert event_time.startswith("2024-11-29 14:30:00")
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"amount": -1}, "amount"),
-        ({"amount": 0}, "amount"),
-        ({"amount": 1e11}, "amount"),
-        ({"amount": math.nan}, "amount"),
-        ({"amount": math.inf}, "amount"),
-        ({"amount": "500"}, "amount"),
-        ({"amount": None}, "amount"),
-        ({"amount": True}, "amount"),
-        ({"transaction_id": ""}, "transaction_id"),
-        ({"user_id": "  "}, "user_id"),
-        ({"user_id": "a\x00b"}, "user_id"),
-        ({"user_id": 7}, "user_id"),
-        ({"merchant_id": "m" * 129}, "merchant_id"),
-        ({"is_international": "no"}, "is_international"),
-        ({"is_international": 0}, "is_international"),
-        ({"event_time": "2024-11-29T14:30:00"}, "event_time"),
-        ({"event_time": "yesterday"}, "event_time"),
-        ({"event_time": 1732890600}, "event_time"),
-        ({"event_time": "0001-01-01T00:00:00+14:00"}, "event_time"),
-        ({"device_type": "fridge"}, "device_type"),
-        ({"currency": "x" * 17}, "currency"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
-def test_bad_input_is_a_422_that_names_the_field(api: httpx2.Client, change: dict[str, Any], field: str) -> None:
-    assert wrong_fields(api, json.dumps(KNOWN | change)) == [["body", field]]
-    batch = json.dumps({"transactions": [KNOWN, KNOWN | change]})
-    assert wrong_fields(api, batch, "/predict/batch") == [["body", "transactions", 1, field]]
-
-
-@pytest.mark.parametrize("field", ["transaction_id", "user_id", "amount", "merchant_id"])
-def test_a_missing_field_is_named(api: httpx2.Client, field: str) -> None:
-    payment = {name: value for name, value in KNOWN.items() if name != field}
-    assert wrong_fields(api, json.dumps(payment)) == [["body", field]]
-
-
-def test_is_international_may_be_left_out(api: httpx2.Client) -> None:
-    post(api, {name: value for name, value in KNOWN.items() if name != "is_international"})
-
-
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", '"x"', "[" * 100_000, '{"a":' * 10_000])
-def test_what_is_no_payment_at_all_is_a_422(api: httpx2.Client, body: str) -> None:
-    assert wrong_fields(api, body)[0][0] == "body"
-
-
-def test_bytes_that_are_no_text_are_a_422(api: httpx2.Client) -> None:
-    answer = api.post("/predict", content=b'{"user_id": "\xff"}', headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422, answer.text
-
-
-def test_batch_has_a_size(api: httpx2.Client) -> None:
-    assert wrong_fields(api, json.dumps({"transactions": []}), "/predict/batch") == [["body", "transactions"]]
-    too_many = json.dumps({"transactions": [PAYMENT] * 1001})
-    assert wrong_fields(api, too_many, "/predict/batch") == [["body", "transactions"]]
-
-
-def test_a_request_has_a_size(api: httpx2.Client) -> None:
-    body = json.dumps(PAYMENT | {"user_id": "x" * 1_100_000}).encode()
-    answer = api.post("/predict", content=body)
-    assert answer.status_code == 413 and "1048576 bytes" in answer.json()["detail"]
-
-    def in_pieces() -> Any:
-        for start in range(0, len(body), 65_536):
-            yield body[start : start + 65_536]
-
-    # Its length is not announced.
-    with suppress(httpx2.WriteError):  # the connection may be closed on the rest
-        assert api.post("/predict", content=in_pieces()).status_code == 413
-    post(api, PAYMENT)
-
-
 def test_unreadable_snapshots_are_as_none(api: httpx2.Client) -> None:
     before = metric("fraud_errors_total")
     texts = ["no json", "[]", '{"version":99}', '{"version":1,"amount_sum_1d":"x"}', '{"version":1,"as_of":"soon"}']
@@ -279,47 +196,9 @@ def test_metrics_count(api: httpx2.Client, healthy: str) -> None:
     assert metric("fraud_redis_breaker_open") == 0
 
 
-def test_health_ready_docs(api: httpx2.Client, healthy: str) -> None:
+def test_health_and_ready(api: httpx2.Client, healthy: str) -> None:
     assert api.get("/health").json() == {"status": "ok"}
     assert api.get("/ready").json() == {"status": "ok", "model_version": healthy, "degraded": []}
-    # The page has all that it needs from the API itself: it works where there is no internet.
-    page = api.get("/docs").text
-    parts = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert parts and all(part.startswith("/") and api.get(part).status_code == 200 for part in parts), parts
-    assert api.get("/nothing").status_code == 404
-
-
-def test_the_documents_examples_work_as_they_stand(api: httpx2.Client) -> None:
-    schemas = api.get("/openapi.json").json()["components"]["schemas"]
-    for example in schemas["PaymentRequest"]["examples"]:
-        post(api, example)
-    for example in schemas["BatchRequest"]["examples"]:
-        post(api, example, "/predict/batch")
-
-
-def test_api_key(tmp_path: Path) -> None:
-    with own_api(tmp_path, api_key="s3cret") as api:
-        for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": "s3cret "[:3]}):
-            for path in ("/predict", "/predict/batch"):
-                answer = api.post(path, content="{", headers=headers)
-                assert answer.status_code == 401 and "X-API-Key" in answer.json()["detail"]
-        assert api.post("/predict", json=PAYMENT, headers={"X-API-Key": "s3cret"}).status_code == 200
-        assert api.get("/ready").status_code == 200
-        document = api.get("/openapi.json").json()
-        assert document["components"]["securitySchemes"]
-
-
-def test_nothing_there_at_all_and_rules_score(tmp_path: Path) -> None:
-    nowhere = {"redis_host": "localhost", "postgres_host": "localhost", "mlflow_tracking_uri": "http://localhost:1"}
-    with own_api(tmp_path, redis_port=1, postgres_port=1, **nowhere) as api:
-        for _ in range(20):
-            answer = api.post("/predict?explain=true", json=PAYMENT | {"amount": 5000})
-            assert answer.status_code == 200
-            body = answer.json()
-            assert (body["model_version"], body["feature_source"]) == ("rules-1", "default")
-            assert body["reasons"][0]["name"] == "amount"
-        state = api.get("/ready").json()
-        assert state["status"] == "degraded" and len(state["degraded"]) >= 3
 
 
 def test_whatever_is_sent_the_answer_is_documented(healthy: str) -> None:

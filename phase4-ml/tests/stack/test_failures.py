@@ -1,4 +1,4 @@
-"""Drills under 200 requests a second: whatever is down, every payment is answered and every answer is recorded."""
+"""Failures under 200 requests a second: whatever is down, every payment is answered and every answer is recorded."""
 
 import os
 import time
@@ -6,9 +6,9 @@ import time
 import httpx2
 import numpy as np
 import pytest
-from features import FEATURES
 from example_model import publish
-from stack import (
+from features import FEATURES
+from serving_stack import (
     API_URL,
     MLFLOW_URL,
     PAYMENT,
@@ -26,7 +26,7 @@ from stack import (
 
 RATE = 200
 POSTGRES_DOWN_SECONDS = int(os.environ.get("POSTGRES_DOWN_SECONDS", "60"))
-# On a busy machine an answer of Redis may come after its deadline of 20 ms, and the defaults are used, rightly.
+# On a busy machine an answer of Redis may miss its deadline of 20 ms; then the defaults are used, as they should be.
 IN_TIME = 0.9
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -73,10 +73,10 @@ def test_redis_gone(how: str) -> None:
     assert load.share("batch", begin, down) >= IN_TIME
     assert load.share("default", gone + 1, back) == 1
     assert load.share("batch", well, end) >= IN_TIME
-    # Once the breaker is open nobody waits for Redis.
+    # Once the breaker is open, no request waits for Redis.
     waited = [answer.body["latency_ms"] for answer in load.answers if gone + 1 <= answer.sent < back]
     assert np.median(waited) < 5
-    # And before that no longer than the deadline, and what a busy machine adds.
+    # Before that, none waits longer than the deadline, with an allowance for a busy machine.
     assert max(answer.body["latency_ms"] for answer in load.answers) < 500
 
 

@@ -1,4 +1,4 @@
-"""Live quality: labels through the real Kafka into the real Postgres, beside the predictions that they judge."""
+"""Live quality: labels through the real Kafka into the real Postgres, beside the predictions of their payments."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from typing import Any
 import httpx2
 import psycopg2
 import pytest
-from kafka_tools import KAFKA, REGISTRY, own_topics, registered
-from prometheus_client.parser import text_string_to_metric_families
-from model_quality import store as quality_store
 from audit.prediction_log import PredictionLog
+from fraud_common.settings import PostgresSettings
+from fraud_common.topics import LABELS
+from kafka_tools import KAFKA, REGISTRY, encoder_of, own_topics
+from model_quality import store
+from predictions import line
+from prometheus_client.parser import text_string_to_metric_families
 from serving.settings import Settings
-from fraud_common.avro import encode
-from stack import select, wait_until
-from test_prediction_log import line
+from serving_stack import POSTGRES_HOST, select, wait_until
 
 PORT = 19406
-LABEL_SUBJECT = "transactions.labels"
 NEWEST = datetime(2024, 11, 29, 12, tzinfo=UTC)
 
 
@@ -36,9 +36,7 @@ def version() -> str:
 @pytest.fixture
 def only_these_labels() -> None:
     """The clock is the newest label of all; those of other tests would move it."""
-    connection = quality_store.connect(
-        os.environ.get("POSTGRES_HOST", "postgres"), 5432, os.environ["FRAUD_DB_PASSWORD"]
-    )
+    connection = store.open_connection(PostgresSettings(postgres_host=POSTGRES_HOST))
     with connection, connection.cursor() as cursor:
         cursor.execute("truncate labels")
     connection.close()
@@ -121,18 +119,18 @@ def counted(version: str) -> dict[tuple[str, str], tuple[float, float]]:
             if sample.labels["model_version"] == version:
                 found[family.name][sample.labels["risk_tier"], sample.labels["settled"]] = sample.value
     return {
-        place: (payments, found["fraud_quality_known_frauds"][place])
-        for place, payments in found["fraud_quality_payments"].items()
+        combination: (payments, found["fraud_quality_known_frauds"][combination])
+        for combination, payments in found["fraud_quality_payments"].items()
     }
 
 
-def test_labels_are_counted_beside_what_the_model_had_said(
+def test_labels_are_counted_beside_the_scores_of_the_model(
     predictions: PredictionLog, version: str, only_these_labels: None
 ) -> None:
-    schema_id, schema = registered(LABEL_SUBJECT)
+    encoder = encoder_of(LABELS)
 
     def as_messages(*labels: dict[str, Any]) -> list[tuple[bytes, bytes]]:
-        return [(each["user_id"].encode(), encode(each, schema, schema_id)) for each in labels]
+        return [(each["user_id"].encode(), encoder.encode(each)) for each in labels]
 
     name = uuid.uuid4().hex
     predict(
@@ -143,7 +141,7 @@ def test_labels_are_counted_beside_what_the_model_had_said(
             f"{name}-cleared": ("high", 1),
             f"{name}-open": ("high", 2),
             f"{name}-missed": ("low", 3),
-            f"{name}-settled": ("high", 20),
+            f"{name}-matured": ("high", 20),
             f"{name}-too-old": ("high", 60),
         },
     )
@@ -156,7 +154,7 @@ def test_labels_are_counted_beside_what_the_model_had_said(
                         label(f"{name}-caught", 1),
                         label(f"{name}-cleared", 1, reported=NEWEST - timedelta(hours=1)),
                         label(f"{name}-missed", 3),
-                        label(f"{name}-settled", 20),
+                        label(f"{name}-matured", 20),
                         label(f"{name}-too-old", 60),
                         label(f"{name}-never-scored", 1),
                     ),
@@ -169,15 +167,15 @@ def test_labels_are_counted_beside_what_the_model_had_said(
                 ),
                 "counted",
             )
-            # A dispute that turns out to be honest; an older verdict that comes again changes nothing.
+            # A dispute that turns out to be legitimate; an older label that is read again changes nothing.
             topics.send(
                 as_messages(
                     label(f"{name}-cleared", 1, is_fraud=False),
                     label(f"{name}-caught", 1, is_fraud=False, reported=NEWEST - timedelta(hours=2)),
                 )
             )
-            wait_until(lambda: counted(version).get(("high", "false")) == (3, 1), "the revised verdict counts")
-        # After kill -9 what is known stays as it is, and a prediction that comes late counts.
+            wait_until(lambda: counted(version).get(("high", "false")) == (3, 1), "the revised label counts")
+        # After kill -9 the counts are the same, and a prediction that comes late counts.
         with watching(topic) as process:
             wait_until(lambda: counted(version), "counts again")
             process.kill()

@@ -1,4 +1,4 @@
-"""The write-ahead file: what a crash leaves behind gets to Postgres, once, and nothing blocks the rest."""
+"""From the spool to Postgres: what a crash leaves behind is stored once, and an invalid line blocks no others."""
 
 import os
 import subprocess
@@ -6,14 +6,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
-import serving.prediction_log as prediction_log
+from audit import spool
 from audit.prediction_log import PredictionLog
+from predictions import line
 from serving.settings import Settings
-from stack import select, wait_until
+from serving_stack import select, wait_until
 
 
 @pytest.fixture
@@ -31,27 +30,6 @@ def log(settings: Settings) -> Iterator[PredictionLog]:
     log = PredictionLog(settings)
     yield log
     log.close()
-
-
-def line(run: str, **changes: Any) -> bytes:
-    row = {
-        "prediction_id": str(uuid.uuid4()),
-        "transaction_id": run,
-        "user_id": "u",
-        "merchant_id": "m",
-        "amount": 1.5,
-        "is_international": False,
-        "event_time": "2024-11-29T14:30:00Z",
-        "fraud_probability": 0.1,
-        "risk_tier": "low",
-        "model_version": "1",
-        "feature_source": "default",
-        "feature_age_seconds": None,
-        "features": {"amount": 1.5},
-        "latency_ms": 0.3,
-        "predicted_at": "2024-11-29T14:30:00Z",
-    }
-    return orjson.dumps(row | changes) + b"\n"
 
 
 def stored(run: str) -> int:
@@ -92,7 +70,7 @@ def test_the_living_keep_their_files(settings: Settings, log: PredictionLog, run
     other.close()
 
 
-def test_what_is_no_prediction_holds_nobody_up(log: PredictionLog, run: str) -> None:
+def test_an_invalid_line_does_not_block_the_others(log: PredictionLog, run: str) -> None:
     log.append(line(run) + b"garbage\n" + line(run, amount="much") + line(run, user_id=None) + line(run), 5)
     log.start()
     wait_until(lambda: stored(run) == 2, "the good ones are stored", 20)
@@ -101,7 +79,7 @@ def test_what_is_no_prediction_holds_nobody_up(log: PredictionLog, run: str) -> 
 def test_large_files_are_closed_and_deleted(
     settings: Settings, log: PredictionLog, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_FILE_BYTES", 2_000)
+    monkeypatch.setattr(spool, "MAX_FILE_BYTES", 2_000)
     for _ in range(50):
         log.append(line(run), 1)
     assert len(files(settings)) > 5
@@ -112,7 +90,7 @@ def test_large_files_are_closed_and_deleted(
 def test_a_killed_process_loses_nothing_that_was_appended(settings: Settings, log: PredictionLog, run: str) -> None:
     program = (
         "import os, pathlib, signal, sys\n"
-        "from serving.prediction_log import PredictionLog\n"
+        "from audit.prediction_log import PredictionLog\n"
         "from serving.settings import Settings\n"
         "state = pathlib.Path(sys.argv[1])\n"
         "log = PredictionLog(Settings(state_dir=state, postgres_host='localhost', postgres_port=1))\n"

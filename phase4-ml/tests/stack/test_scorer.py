@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_process import own_api, wait_until
 from confluent_kafka import Consumer
 from fraud_common.avro import HEADER
 from fraud_common.topics import LABELS
@@ -25,7 +26,6 @@ from kafka_tools import (
 from sample_payments import label
 from scorer.kafka import pin_start
 from scorer.settings import ScorerSettings
-from serving_stack import own_api, wait_until
 
 
 @pytest.fixture

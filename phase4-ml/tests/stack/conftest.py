@@ -1,8 +1,12 @@
-from collections.abc import Iterator
+"""The stack that the API's tests need. Imports are in the fixtures: the training image has other packages."""
 
-import httpx2
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
-from stack import API_URL, MLFLOW_URL, all_workers, fill_redis, ready, wait_until
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +22,7 @@ def example_files() -> tuple[bytes, dict]:
 def production(example_files: tuple[bytes, dict]) -> str:
     """The version of a model in Production that the API serves."""
     from example_model import publish
+    from serving_stack import MLFLOW_URL, all_workers, ready, wait_until
 
     wait_until(ready, "the API answers")
     version = publish(MLFLOW_URL, *example_files)
@@ -27,14 +32,19 @@ def production(example_files: tuple[bytes, dict]) -> str:
 
 @pytest.fixture
 def healthy(production: str) -> str:
-    """The stack as it should be, with known users in Redis; returns the version that scores."""
+    """Nothing is degraded, and Redis has the known users; returns the version that scores."""
+    from serving_stack import all_workers, fill_redis, ready, wait_until
+
     fill_redis()
     wait_until(lambda: all_workers(lambda answer: answer.get("status") == "ok"), "nothing degraded", 90)
     return ready()["model_version"]
 
 
 @pytest.fixture
-def api(healthy: str) -> Iterator[httpx2.Client]:
+def api(healthy: str) -> "Iterator[httpx2.Client]":
     """A client of the API."""
+    import httpx2
+    from serving_stack import API_URL
+
     with httpx2.Client(base_url=API_URL, timeout=30) as client:
         yield client
