@@ -21,7 +21,7 @@ from fraud_common.topics import SCHEMA_FILES
 
 MAGIC_BYTE = 0
 HEADER = struct.Struct(">bI")
-# An id that the registry does not know is asked for again after so long, since garbage may repeat it.
+# How long until an unknown id is asked for again: garbage may repeat it in every message.
 _UNKNOWN_ID_SECONDS = 30.0
 _MAX_UNKNOWN_IDS = 10_000
 
@@ -177,7 +177,7 @@ class Decoder:
         return decode(value or b"", schema)
 
     def decode_when_answered(self, value: bytes | None, stop: threading.Event) -> Any:
-        """The same; waits while the registry has to be asked and does not answer.
+        """Like `decode`, but wait while the registry does not answer.
 
         Raises:
             SerializationError: as in `decode`.

@@ -1,4 +1,4 @@
-"""Errors that a person can put right, and the one that ends a service which was told to stop while it waited."""
+"""Errors that a person can correct, and the one that ends a service that has to stop while it waits for another."""
 
 import sys
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ class SerializationError(ValueError):
 
 
 class Stopping(Exception):  # noqa: N818 - not an error
-    """SIGTERM arrived while the service was waiting for another one. Nothing in hand was committed."""
+    """SIGTERM arrived while the service was waiting for another one. It has committed nothing of its current batch."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with exit code 2 and one line for a mistake that a person can put right."""
+    """End the program with exit code 2 and one line for a mistake that a person can correct."""
     try:
         yield
     except UserError as error:

@@ -47,7 +47,7 @@ class SchemaRegistry:
             self._client = SchemaRegistryClient({"url": self.url, "timeout": timeout_seconds, "max.retries": 0})
         except ValueError as error:
             raise UserError(f"SCHEMA_REGISTRY_URL={url}: {error}; correct it in .env") from None
-        # What can't change: the schema of a version.
+        # Cached, since the schema of a version never changes.
         self._versions: dict[tuple[str, int], tuple[int, str]] = {}
         self._warned_at = -_SECONDS_BETWEEN_WARNINGS
 
@@ -62,7 +62,7 @@ class SchemaRegistry:
         """
         subject = subject_of(topic)
         try:
-            # First the rule, then the schema: there must be no moment in which an incompatible one is accepted.
+            # First the rule, then the schema, so that an incompatible one is never accepted.
             self._ask(self._client.set_compatibility, None, "BACKWARD")
             self._ask(self._client.set_compatibility, subject, "BACKWARD")
             return self._ask(self._client.register_schema, subject, Schema(text, "AVRO"))
@@ -165,7 +165,7 @@ class SchemaRegistry:
 
         Raises:
             SchemaRegistryError: the registry's own refusal.
-            RegistryUnavailable: there was none.
+            RegistryUnavailable: it did not answer.
         """
         try:
             return method(*args)

@@ -109,7 +109,7 @@ def _last_of_each_partition[T](consumer: Consumer, topic: str, read: Callable[[b
     """The newest of the simulator's own messages in each partition.
 
     Args:
-        read: takes a message's value and returns what is wanted of it, or None if the simulator did not send it.
+        read: takes a message's value and returns what the caller needs, or None if the simulator did not send it.
 
     Returns:
         partition -> what `read` returned; partitions without any are absent.
