@@ -1,6 +1,5 @@
 """From the spool to Postgres: what a crash leaves behind is stored once, and an invalid line blocks no others."""
 
-import os
 import subprocess
 import sys
 import uuid
@@ -10,14 +9,20 @@ from pathlib import Path
 import pytest
 from audit import spool
 from audit.prediction_log import PredictionLog
+from audit.sink import create_tables
+from fraud_common.postgres import connect
 from predictions import line
 from serving.settings import Settings
-from serving_stack import select, wait_until
+from serving_stack import POSTGRES_HOST, select, wait_until
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path, postgres_host=os.environ.get("POSTGRES_HOST", "postgres"))
+    settings = Settings(state_dir=tmp_path, postgres_host=POSTGRES_HOST)
+    connection = connect(settings, "tests")
+    create_tables(connection)
+    connection.close()
+    return settings
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ def test_versions_are_promoted_and_rolled_back(own: Registry) -> None:
     assert own.stages() == {"1": "Production"}
     assert own.alias("production") == own.alias("staging") == "1"
 
-    # A better one takes its place.
+    # A better one replaces it.
     better = own.train("random_forest")
     assert own.stages() == {"1": "Archived", "2": "Production"}
     assert own.alias("production") == "2"
