@@ -10,8 +10,9 @@ PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-sc
 PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
-# What a person passes to a command travels by environment, never through a shell.
-export FILE MAP LAST REASON OFFSET ALL SET GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM
+# What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
+ARGUMENTS := FILE MAP LAST REASON OFFSET ALL SET GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM
+$(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
 help: ## This list
@@ -39,7 +40,7 @@ build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5) training
 
 .PHONY: backup restore pull push addresses
-backup: ## TO=folder: stop the stack, and keep all its data and .env there
+backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
 	@infra/scripts/restore.sh

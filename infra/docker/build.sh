@@ -1,62 +1,50 @@
 #!/usr/bin/env bash
 # build.sh SERVICE...: builds the images of those Compose services, and first the images that they are FROM; two at a
-# time, since downloads and compression leave cores idle. The log of each build is kept in reports/.
+# time, since downloads and compression leave cores idle. Images that make pull brought for this commit are not built.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/compose_file.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/images.sh"
 
 AT_A_TIME=2
 
-# build NAME COMMAND...: one line when it starts, one when it took long, and the end of its log if it failed.
+# build: builds the images named on standard input, a line with the name and the command of each.
 build() {
-  local name="$1" log="reports/build-$1.log" started="$SECONDS"
-  shift
-  say "building image $name"
-  "$@" >"$log" 2>&1 </dev/null || {
-    tail -n 40 "$log" >&2
-    die "image $name could not be built. The whole log is in $log; after a repair, run the same command again"
-  }
-  ((SECONDS - started < 5)) || say "  $name took $((SECONDS - started)) s"
+  xargs -P "$AT_A_TIME" -L 1 infra/docker/build_one.sh ||
+    die "not all images were built; see the reason above, then run the same command again"
 }
 
-foundation() {
-  local name="$1"
-  shift
-  build "$name" docker build --progress plain --tag "$(image "$name")" "${proxy_arguments[@]}" "$@" .
-}
+# foundation NAME OPTION...: the line that builds one of the images that others are FROM.
+foundation() { echo "$1 docker build --progress plain --tag $(image "$1") ${*:2} ."; }
 
 build_foundations() {
   infra/docker/base.sh
-  foundation java --file infra/java/Dockerfile --build-arg "BASE=$(image base)" &
-  foundation python --file infra/python/Dockerfile --target runtime --build-arg "BASE=$(image base)"
-  foundation python-build --file infra/python/Dockerfile --target build --build-arg "BASE=$(image base)"
-  wait_for_builds
-  foundation maven --file infra/maven/Dockerfile --build-arg "JAVA=$(image java)"
+  {
+    foundation java --file infra/java/Dockerfile --build-arg "BASE=$(image base)"
+    foundation python --file infra/python/Dockerfile --target runtime --build-arg "BASE=$(image base)"
+  } | build
+  {
+    foundation maven --file infra/maven/Dockerfile --build-arg "JAVA=$(image java)"
+    foundation python-build --file infra/python/Dockerfile --target build --build-arg "BASE=$(image base)"
+  } | build
 }
 
-# wait_for_builds: ends with an error if one of the background builds failed; it has said why.
-wait_for_builds() {
-  local job failed=0
-  for job in $(jobs -p); do wait "$job" || failed=1; done
-  ((failed == 0)) || exit 1
-}
-
-build_services() {
-  local service reference failed=0
-  local -a pulled=()
+# split_by_origin SERVICE...: sorts their images into those that are pulled for this commit and those to build.
+pulled=() to_build=()
+split_by_origin() {
+  local service reference name
   while read -r service reference; do
+    name="$(basename "${reference%:*}")"
     if pulled_for_this_commit "$reference"; then
-      pulled+=("$(basename "${reference%:*}")")
-      continue
+      pulled+=("$name")
+    else
+      to_build+=("$name docker compose --progress plain build $service")
     fi
-    if (($(jobs -rp | wc -l) >= AT_A_TIME)); then wait -n || failed=1; fi
-    ((failed == 0)) || break
-    build "$(basename "${reference%:*}")" docker compose --progress plain build "${proxy_arguments[@]}" "$service" &
   done < <(one_per_image "$@")
-  wait_for_builds
-  ((${#pulled[@]} == 0)) || say "images pulled for this commit: ${pulled[*]}"
 }
 
-mkdir -p reports
-mapfile -t proxy_arguments < <(proxy_build_arguments)
+(($# == 0)) || split_by_origin "$@"
+((${#pulled[@]} == 0)) || say "images pulled for this commit: ${pulled[*]}"
+# Without services, the foundations alone.
+(($# == 0 || ${#to_build[@]} > 0)) || exit 0
 build_foundations
-build_services "$@"
+((${#to_build[@]} == 0)) || printf '%s\n' "${to_build[@]}" | build

@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
-# Sourced: which images there are, and where they come from.
+# Sourced: where the images of a commit come from.
 
-# one_per_image SERVICE...: those services with their images, each image once. Compose labels an image with the service
-# it was built for, so building it for each would make as many images. What is only pulled has nothing to build.
-one_per_image() {
-  docker compose config | awk -v wanted=" $* " '
-    /^  [a-z0-9-]+:$/ {service = substr($1, 1, length($1) - 1); builds = 0}
-    /^    build:$/ {builds = 1}
-    /^    image:/ && builds && index(wanted, " " service " ") && !seen[$2]++ {print service, $2}'
-}
-
-# The record that make pull leaves: the commit whose images are here under the local tag.
+# make pull leaves it: the commit whose images are here under the local tag.
 PULLED=.images-pulled
 
 current_commit() { git rev-parse --short=12 HEAD 2>/dev/null; }
-tree_is_clean() { [[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ]]; }
+
+# Whether everything that goes into images is as committed; a file of your own elsewhere in the checkout is not in them.
+tree_is_clean() {
+  local changes
+  changes="$(git status --porcelain -- docker-compose.yml .dockerignore common infra 'phase*' 2>/dev/null)" && [[ -z "$changes" ]]
+}
 
 # pulled_for_this_commit REFERENCE: whether make pull brought it for the commit that is checked out, without local edits.
 pulled_for_this_commit() {
   [[ -f "$PULLED" && "$(<"$PULLED")" == "$(current_commit)" ]] && tree_is_clean &&
     docker image inspect "$1" >/dev/null 2>&1
+}
+
+# published REFERENCE: whether a registry has it. Dies if that can't be known, since a push would overwrite it.
+published() {
+  local answer
+  answer="$(docker manifest inspect --insecure "$1" 2>&1 >/dev/null)" && return
+  [[ "$answer" =~ (no such manifest|not found|manifest unknown|name unknown) ]] && return 1
+  die "can't ask the registry whether it has $1 ($answer); docker login, or correct IMAGE_REGISTRY in .env"
 }
 
 # proxy_build_arguments: the proxy of this shell as arguments of a build, one a line; nothing without a proxy.

@@ -2,6 +2,7 @@
 # doctor.sh [SERVICE...]: looks at this machine and says what to do about anything in the way. Ports are checked for these
 # services only, or for all. Exit code 1 if something must be done.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/compose_file.sh"
 
 problems=0
 ok() { printf '  \033[32mok\033[0m       %-16s %s\n' "$1" "$2"; }
@@ -22,7 +23,9 @@ check_hardware() {
     at_least memory $((memory_kib / 1048576)) 16 GiB "run the first phases only (make phase1-up)"
   fi
   disk_gib="$(docker_disk_gib)"
-  if ((disk_gib < 10)); then
+  if [[ -z "$disk_gib" ]]; then
+    note disk "the engine keeps its data on another disk ($(docker_host)); $DISK_GIB_WANTED GiB free there are recommended"
+  elif ((disk_gib < 10)); then
     problem disk "$disk_gib GiB free where Docker keeps its data; free some: docker system prune"
   else
     at_least disk "$disk_gib" "$DISK_GIB_WANTED" "GiB free" "docker system prune frees what is not in use"
@@ -49,20 +52,6 @@ check_engine() {
   else
     note registry "no image registry answers; our images are built from packages all the same, Kafka UI and Grafana are left out unless their images are loaded (docker load)"
   fi
-}
-
-# ports_of SERVICE...: the settings of the ports that they publish, from docker-compose.yml; of all without arguments.
-ports_of() {
-  awk -v wanted=" $* " '
-    /^services:$/ {inside = 1}
-    /^  [a-z0-9-]+:$/ {service = substr($1, 1, length($1) - 1)}
-    inside && (wanted == "  " || index(wanted, " " service " ")) {
-      line = $0
-      while (match(line, /[$][{][A-Z_]+_PORT[}]:[0-9]/)) {
-        print substr(line, RSTART + 2, RLENGTH - 5)
-        line = substr(line, RSTART + RLENGTH)
-      }
-    }' docker-compose.yml
 }
 
 # A port that one of our own containers publishes is not in the way.

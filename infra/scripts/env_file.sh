@@ -1,12 +1,6 @@
 #!/usr/bin/env bash
 # Sourced: how .env is created and brought up to date.
 
-# Old and new names of settings.
-RENAMED=(
-  "BRONZE_WATERMARK_MINUTES BRONZE_LATE_AFTER_MINUTES"
-  "FEATURE_STREAM_CAP FEATURE_STREAM_MAX_PAYMENTS_PER_USER"
-  "TRAINING_HONEST_PER_FRAUD TRAINING_LEGITIMATE_PER_FRAUD"
-)
 # What earlier releases wrote into .env although it is no setting: the release pins it.
 PINS=("VERSION=0.1.0" "KAFKA_UI_IMAGE=kafbat/kafka-ui:v1.3.0" "GRAFANA_IMAGE=grafana/grafana:11.6.0")
 
@@ -21,28 +15,28 @@ with_secrets() {
   done
 }
 
-# carry_over_renamed FILE: a setting under its old name, in the file or the environment, keeps its effect.
+# carry_over_renamed FILE: a setting that the file has under its old name only is added under the new one.
 carry_over_renamed() {
-  local file="$1" old new line
-  while read -r old new; do
-    if [[ -n "${!old:-}" && -z "${!new:-}" ]]; then
-      warn "$old is now $new; set that in your environment, the old name has no effect there"
-    fi
+  local file="$1" names old new line
+  for names in "${RENAMED_SETTINGS[@]}"; do
+    read -r old new <<<"$names"
     line="$(setting_line "$old" "$file")" || continue
     setting_line "$new" "$file" >/dev/null && continue
-    printf '\n%s=%s\n' "$new" "${line#*=}" >>"$file"
+    printf '\n%s=%s\n' "$new" "${line#*[=:]}" >>"$file"
     warn "$old is now $new: its value in $file is carried over; remove the old line"
-  done < <(printf '%s\n' "${RENAMED[@]}")
+  done
 }
 
-# drop_pins FILE: lines whose value an earlier release wrote go, so that newer pins take effect; others are a choice.
+# drop_pins FILE: lines whose value an earlier release wrote go, so that newer pins take effect; another value is a choice.
 drop_pins() {
-  local file="$1" pin
+  local file="$1" pin line rest
+  local -A SETTINGS
+  read_settings "$file"
   for pin in "${PINS[@]}"; do
-    grep -qxF "$pin" "$file" || continue
+    [[ "${SETTINGS[${pin%%=*}]:-}" == "${pin#*=}" ]] || continue
+    line="$(setting_line "${pin%%=*}" "$file")"
     # Written through, so that the file keeps its mode and owner.
-    local rest
-    rest="$(grep -vxF "$pin" "$file")"
+    rest="$(grep -vxF -- "$line" "$file" || true)"
     printf '%s\n' "$rest" >"$file"
     say "removed $pin from $file: the release pins it now"
   done

@@ -10,10 +10,11 @@ CAUGHT_UP=20000
 first_run() { docker compose --progress quiet run --rm --no-deps --no-TTY airflow-init python -m lakehouse.first_run "$@"; }
 
 wait_for_bronze() {
-  local behind before="" moved_at="$SECONDS"
+  local behind least="" moved_at="$SECONDS"
   while behind="$(bronze_lag)" && [[ -z "$behind" ]] || ((behind > CAUGHT_UP)); do
-    if [[ "$behind" != "$before" ]]; then
-      before="$behind" moved_at="$SECONDS"
+    # A job that dies and starts again reports the same lag each time.
+    if [[ -n "$behind" ]] && { [[ -z "$least" ]] || ((behind < least)); }; then
+      least="$behind" moved_at="$SECONDS"
     elif ((SECONDS - moved_at > MINUTES_WITHOUT_PROGRESS * 60)); then
       docker compose ps --all spark-streaming
       die "Bronze has made no progress for $MINUTES_WITHOUT_PROGRESS minutes; see docker compose logs spark-streaming, then run the same command again"

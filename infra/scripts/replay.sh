@@ -8,10 +8,26 @@ file="${FILE:-}" map="${MAP:-}"
 [[ -z "$map" || -f "$map" ]] || die "MAP=$map: no such file"
 docker compose ps --services --status running | grep -qx kafka || die "Kafka doesn't run; start it: make phase1-up"
 
-arguments=(--volume "$(realpath "$file"):/data/$(basename "$file"):ro")
-command=(ingestion replay "/data/$(basename "$file")")
+# As the user of this shell, who can read the files; root without privileges can't read those of others.
+arguments=(--user "$(id -u):$(id -g)")
+[[ "$(docker info --format '{{.SecurityOptions}}')" != *rootless* ]] || arguments=(--user 0)
+links="$(mktemp -d)"
+trap 'rm -rf "$links"' EXIT
+# mount_file FILE FOLDER: notes in `mounted` where the container has it. A colon would end the path, so a link has none.
+mount_file() {
+  local source
+  source="$(realpath "$1")"
+  mounted="/$2/$(basename "$1" | tr ':' '_')"
+  if [[ "$source" == *:* ]]; then
+    ln -s "$source" "$links/$2"
+    source="$links/$2"
+  fi
+  arguments+=(--volume "$source:$mounted:ro")
+}
+mount_file "$file" data
+command=(ingestion replay "$mounted")
 if [[ -n "$map" ]]; then
-  arguments+=(--volume "$(realpath "$map"):/data/map/$(basename "$map"):ro")
-  command+=(--map "/data/map/$(basename "$map")")
+  mount_file "$map" map
+  command+=(--map "$mounted")
 fi
 docker compose run --rm --no-deps "${arguments[@]}" ingestion-init "${command[@]}"

@@ -8,10 +8,10 @@ services=("$@")
 
 step settings infra/scripts/env.sh
 step disk infra/docker/tidy.sh
-step machine infra/scripts/doctor.sh "${services[@]}"
+step machine check_machine
 step engine infra/docker/engine.sh
 step images build_images
-step optional add_pulled_services
+step optional add_optional_services
 step services start_first
 if has producer; then step history wait_for_history; fi
 if has airflow-scheduler; then step tables infra/scripts/first_pipeline.sh; fi

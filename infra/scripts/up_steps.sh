@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Sourced by up.sh: the steps of a start. They read and extend the array `services`.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/compose_file.sh"
 
 # These start last: the history needs no scores, and the features of its end come from Bronze faster than from Kafka. That
 # they are not there yet must not look like an alert, so Prometheus starts last, too; Superset has nothing to show before.
@@ -28,20 +30,32 @@ build_images() {
   infra/docker/build.sh "${images[@]}"
 }
 
-# Images that can't be built from packages: taken if they are here or can be pulled, else left out.
-add_pulled_services() {
-  add_if_available kafka-ui KAFKA_UI_IMAGE
-  if has prometheus; then add_if_available grafana GRAFANA_IMAGE; fi
+# optional_services: those whose images can't be built from packages.
+optional_services() {
+  echo kafka-ui
+  if has prometheus; then echo grafana; fi
 }
 
-add_if_available() {
-  local service="$1" setting="$2" reference
-  reference="$(docker compose config "$service" | sed -n 's/^    image: //p' | head -n 1)"
-  if docker image inspect "$reference" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$reference" >/dev/null 2>&1; then
-    services+=("$service")
-  else
-    warn "$service is left out: no registry has $reference. Load it (docker load) or set $setting in .env, then run the same command again"
-  fi
+# Ports of services that will not be started may be in use.
+check_machine() {
+  local -a optional
+  mapfile -t optional < <(optional_services)
+  infra/scripts/doctor.sh "${services[@]}" "${optional[@]}"
+}
+
+# An optional service is started if its image is here or can be pulled.
+add_optional_services() {
+  local service reference setting
+  local -a optional
+  mapfile -t optional < <(optional_services)
+  while read -r service reference _; do
+    if docker image inspect "$reference" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$reference" >/dev/null 2>&1; then
+      services+=("$service")
+    else
+      setting="$(tr 'a-z-' 'A-Z_' <<<"$service")_IMAGE"
+      warn "$service is left out: no registry has $reference. Load it (docker load) or set $setting in .env, then run the same command again"
+    fi
+  done < <(images_of "${optional[@]}")
 }
 
 # split_services: prints the services that start first, or with `last` those that start last.
@@ -58,14 +72,19 @@ split_services() {
 
 start_first() {
   local -a first
-  # Grafana reads its files from the checkout, as a user of its own.
-  chmod -R a+rX phase5-analytics/grafana/dashboards phase5-analytics/grafana/provisioning
   mapfile -t first < <(split_services first)
   start "${first[@]}"
 }
 
+# Grafana reads them from the checkout, as a user of its own, whatever umask the checkout was made with.
+make_grafana_files_readable() {
+  chmod -R a+rX phase5-analytics/grafana/dashboards phase5-analytics/grafana/provisioning 2>/dev/null ||
+    warn "phase5-analytics/grafana belongs to another user; Grafana can read it only if everyone may"
+}
+
 start_last() {
   local -a last
+  make_grafana_files_readable
   mapfile -t last < <(split_services last)
   ((${#last[@]} == 0)) || start "${last[@]}"
 }

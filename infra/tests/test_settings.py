@@ -52,7 +52,22 @@ def bash(script: str, root: Path, **environment: str) -> str:
         ("X=x$$y", "x$y"),
         ("X=crlf\r", "crlf"),
         ('X="crlf" # comment\r', "crlf"),
+        ('X="crlf"\r', "crlf"),
         ("X=first\nX=last", "last"),
+        (r"X='it\'s'", "it's"),
+        (r'X="C:\dir\new"', "C:\\dir\new"),
+        (r"X=C:\dir", "C:\\dir"),
+        (r'X="a\nb"', "a\nb"),
+        ('X="two\nlines"', "two\nlines"),
+        ("X=#kept", "#kept"),
+        ("X: as-in-yaml", "as-in-yaml"),
+        ("X=${A:-${NOPE}}${A:+set}${NOPE:+set}", "1set"),
+        ("X=${NOPE:-${A}}", "1"),
+        ("X=${NOPE-a b}", "a b"),
+        ("X=$LATER\nLATER=x", ""),
+        ("X=<$X>", "<>"),
+        ("X=a$", "a$"),
+        ("X=a`b;c&d", "a`b;c&d"),
     ],
 )
 def test_a_value_is_what_compose_reads(tmp_path: Path, line: str, value: str) -> None:
@@ -67,6 +82,16 @@ def test_the_environment_wins_then_env_then_the_example(tmp_path: Path) -> None:
     assert bash('echo "$(env_value A) $(env_value B) $(env_value C)$(env_value D)"', tmp_path, A="shell") == (
         "shell file example\n"
     )
+
+
+def test_a_value_may_refer_to_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=file\nB=$A\nC=${EMPTY:-default}\n")
+    assert bash('echo "$(env_value B) $(env_value C)"', tmp_path, A="shell", EMPTY="") == "shell default\n"
+
+
+def test_an_empty_value_in_the_environment_wins(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("API_KEY=secret\n")
+    assert bash("env_value API_KEY", tmp_path, API_KEY="") == ""
 
 
 def test_development_defaults_become_random_secrets(tmp_path: Path) -> None:
@@ -96,6 +121,16 @@ def test_a_renamed_setting_keeps_its_effect_with_a_warning(tmp_path: Path) -> No
     assert bash("env_value TRAINING_LEGITIMATE_PER_FRAUD", tmp_path) == "3"
 
 
+def test_an_old_name_in_the_environment_keeps_its_effect(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BRONZE_LATE_AFTER_MINUTES=30\n")
+    script = "export_renamed_settings; export_renamed_settings; env_value BRONZE_LATE_AFTER_MINUTES"
+    assert bash(script, tmp_path, BRONZE_WATERMARK_MINUTES="45") == (
+        "warn: BRONZE_WATERMARK_MINUTES is now BRONZE_LATE_AFTER_MINUTES; rename it in your environment\n45"
+    )
+    both = {"BRONZE_WATERMARK_MINUTES": "45", "BRONZE_LATE_AFTER_MINUTES": "15"}
+    assert bash(script, tmp_path, **both) == "15"
+
+
 def test_a_new_name_that_is_set_wins_over_the_old_one(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("FEATURE_STREAM_CAP=7\nFEATURE_STREAM_MAX_PAYMENTS_PER_USER=8\n")
     assert bash("carry_over_renamed .env; env_value FEATURE_STREAM_MAX_PAYMENTS_PER_USER", tmp_path) == "8"
@@ -109,3 +144,10 @@ def test_old_pins_go_and_a_choice_stays(tmp_path: Path) -> None:
     assert "removed VERSION=0.1.0" in bash("drop_pins .env", tmp_path)
     assert env.read_text() == "GRAFANA_IMAGE=mirror/grafana:12\nA='1'\n"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
+
+
+def test_a_pin_is_recognised_however_it_is_written(tmp_path: Path) -> None:
+    env = tmp_path / ".env"
+    env.write_text('A=1\r\nexport GRAFANA_IMAGE="grafana/grafana:11.6.0" # as it came\r\nVERSION=0.2.0\r\n', newline="")
+    bash("drop_pins .env", tmp_path)
+    assert env.read_text(newline="") == "A=1\r\nVERSION=0.2.0\r\n"

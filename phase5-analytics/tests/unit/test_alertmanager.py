@@ -35,7 +35,14 @@ def test_nowhere_by_default(tmp_path: Path) -> None:
 
 def test_a_webhook(tmp_path: Path) -> None:
     configured = configuration(tmp_path, ALERT_WEBHOOK_URL="http://hook:8080/a?b=c&d=1")
-    assert receiver(configured)["webhook_configs"] == [{"url": "http://hook:8080/a?b=c&d=1", "send_resolved": True}]
+    assert receiver(configured)["webhook_configs"] == [
+        {
+            "url": "http://hook:8080/a?b=c&d=1",
+            "send_resolved": True,
+            # It may be outside, behind the proxy that Docker gives containers.
+            "http_config": {"proxy_from_environment": True},
+        }
+    ]
 
 
 def test_email_with_a_login(tmp_path: Path) -> None:
