@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sourced: what docker-compose.yml says about services.
 
-# project_name [ENV_FILE]: what Compose calls the stack.
-project_name() { docker compose --env-file "${1:-.env}" config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p'; }
+# project_name ENV_FILE: what Compose calls the stack.
+project_name() { docker compose --env-file "$1" config --format json | sed -n 's/^  "name": "\(.*\)",$/\1/p'; }
 
 # images_of SERVICE...: a line for each of them with its image and whether that is built or pulled.
 images_of() {

@@ -22,7 +22,7 @@ say "stopping the stack"
 docker compose --progress quiet stop
 umask 077
 cp .env "$folder/env"
-prefix="$(project_name)"
+prefix="$(project_name .env)"
 for volume in $(docker compose config --volumes | sort); do
   docker volume inspect "${prefix}_$volume" >/dev/null 2>&1 || continue
   say "  $volume"
