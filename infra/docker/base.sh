@@ -41,10 +41,12 @@ build_base() {
   local context
   context="$(mktemp -d)"
   trap 'rm -rf "$context"' RETURN
+  # The build cache compares modes.
+  umask 022
   mkdir "$context/certificates"
   touch "$context/certificates/.keep"
   copy_certificates "$context/certificates"
-  cp infra/base/healthy "$context"
+  install -m 755 infra/base/healthy "$context"
   infra/docker/build_one.sh base \
     docker build --progress plain --file infra/base/Dockerfile --tag "$(image base)" "$context" || exit 1
 }
