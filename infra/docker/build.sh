@@ -46,5 +46,7 @@ split_by_origin() {
 ((${#pulled[@]} == 0)) || say "images pulled for this commit: ${pulled[*]}"
 # Without services, the foundations alone.
 (($# == 0 || ${#to_build[@]} > 0)) || exit 0
+# What is built replaces what was pulled.
+((${#to_build[@]} == 0)) || rm -f "$PULLED"
 build_foundations
 ((${#to_build[@]} == 0)) || printf '%s\n' "${to_build[@]}" | build

@@ -22,6 +22,7 @@ DAGS = (PIPELINE, "lakehouse_maintenance", "model_training")
 RUNS = f"/api/v2/dags/{PIPELINE}/dagRuns"
 POLL_SECONDS = 3
 CONNECT_SECONDS = 120
+SCHEDULE_SECONDS = 60
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 # Gold is complete before this task; if it fails, the platform can start all the same.
 DATA_TESTS = "dbt_test"
@@ -74,8 +75,10 @@ def run_to_follow(client: httpx.Client) -> str:
 
     Runs that failed earlier don't matter: the reason may be gone.
     """
-    while not (known := runs(client)):
-        time.sleep(POLL_SECONDS)  # the schedule of a DAG that has just been unpaused starts a run at once
+    # The schedule of a DAG that has just been unpaused starts a run at once, unless the scheduler is busy.
+    end = time.monotonic() + SCHEDULE_SECONDS
+    while not (known := runs(client)) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
     under_way = [run["dag_run_id"] for run in known if run["state"] in ("queued", "running")]
     if under_way:
         return under_way[-1]
