@@ -23,7 +23,9 @@ write_manifest() {
 # check_manifest FOLDER: dies unless every file of the backup is there as it was written.
 check_manifest() {
   local problems
-  [[ -f "$1/$MANIFEST" ]] || die "$1 has no $MANIFEST, so the backup did not end, or it is older than that file: then cd there, look whether every volume has an archive, and run: sha256sum env ./*.tar.gz >$MANIFEST"
-  problems="$(cd "$1" && sha256sum --check --quiet "$MANIFEST" 2>&1)" || die "the backup in $1 is damaged or incomplete; nothing was restored:
+  [[ -f "$1/$MANIFEST" ]] || die "$1 has no $MANIFEST: the backup did not end, or an earlier release wrote it. In that \
+case, check that every volume has an archive there, and run in that folder: sha256sum env ./*.tar.gz >$MANIFEST"
+  problems="$(cd "$1" && sha256sum --check --quiet "$MANIFEST" 2>&1)" ||
+    die "the backup in $1 is damaged or incomplete; nothing was restored:
 $problems"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build_one.sh NAME COMMAND...: runs the command that builds this image, with the shell's proxy as build arguments. One line
-# when it starts, one when it took long; the end of its log if it fails. The whole log is in reports/build-NAME.log.
+# build_one.sh NAME COMMAND...: runs the command that builds this image, with the shell's proxy as build arguments. Prints
+# one line when it starts, one if it took long, and the end of its log if it fails; reports/build-NAME.log has all of it.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/images.sh"
 

@@ -6,10 +6,11 @@ PULLED=.images-pulled
 
 current_commit() { git rev-parse --short=12 HEAD 2>/dev/null; }
 
-# Whether everything that goes into images is as committed; a file of your own elsewhere in the checkout is not in them.
+# Whether everything that goes into images is as committed; other files in the checkout are not in them.
 tree_is_clean() {
   local changes
-  changes="$(git status --porcelain -- docker-compose.yml .dockerignore common infra 'phase*' 2>/dev/null)" && [[ -z "$changes" ]]
+  changes="$(git status --porcelain -- docker-compose.yml .dockerignore common infra 'phase*' 2>/dev/null)" || return
+  [[ -z "$changes" ]]
 }
 
 # pulled_for_this_commit REFERENCE: whether make pull brought it for the commit that is checked out, without local edits.

@@ -15,7 +15,7 @@ fi
 examples="$(docker compose exec --no-TTY trino trino --output-format CSV_UNQUOTED \
   --execute "select count(*) from gold.mart_training_examples" 2>/dev/null || true)"
 if [[ ! "$examples" =~ ^[1-9] ]]; then
-  warn "no model yet, rules score: gold.mart_training_examples is empty. Payments settle after 14 days; then: make ml-train"
+  warn "no model yet, rules score: gold.mart_training_examples is empty. Labels mature after 14 days; then: make ml-train"
   exit
 fi
 say "features into Redis, once; from now on the pipeline does it"
