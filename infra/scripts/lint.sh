@@ -5,9 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 infra/scripts/env.sh
 infra/docker/engine.sh
 infra/docker/build.sh
-say "building image lint"
-docker build --quiet --file infra/lint/Dockerfile --tag "$(image lint)" \
-  --build-arg "PYTHON_BUILD=$(image python-build)" . >/dev/null
+infra/docker/build_one.sh lint docker build --progress plain --file infra/lint/Dockerfile --tag "$(image lint)" \
+  --build-arg "PYTHON_BUILD=$(image python-build)" .
 
 # Modules are found from the folders that they share.
 MYPYPATH=common:phase1-ingestion:phase2-streaming:phase3-transforms/airflow:phase4-ml:phase5-analytics:phase5-analytics/grafana

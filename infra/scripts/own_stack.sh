@@ -49,20 +49,15 @@ declare -A TEST_DOCKERFILES=(
   [kafka-exporter]=phase5-analytics/kafka_exporter/Dockerfile
 )
 
-# build_test_images NAME...: each as image NAME-test. They hold packages only, so an edit of code rebuilds none.
+# build_test_images NAME...: each as image NAME-test, two at a time. They hold packages only, so an edit of code rebuilds
+# none.
 build_test_images() {
-  local name log
-  mkdir -p reports
+  local name
   for name in "$@"; do
-    log="reports/build-$name-test.log"
-    say "building image $name-test"
-    docker build --progress plain --target test --file "${TEST_DOCKERFILES[$name]}" --tag "$(image "$name-test")" \
-      --build-arg "JAVA=$(image java)" --build-arg "MAVEN=$(image maven)" \
-      --build-arg "PYTHON=$(image python)" --build-arg "PYTHON_BUILD=$(image python-build)" . >"$log" 2>&1 || {
-      tail -n 20 "$log" >&2
-      die "image $name-test could not be built; the whole log is in $log"
-    }
-  done
+    echo "$name-test docker build --progress plain --target test --file ${TEST_DOCKERFILES[$name]}" \
+      "--tag $(image "$name-test") --build-arg JAVA=$(image java) --build-arg MAVEN=$(image maven)" \
+      "--build-arg PYTHON=$(image python) --build-arg PYTHON_BUILD=$(image python-build) ."
+  done | xargs -P 2 -L 1 infra/docker/build_one.sh || die "not all test images were built; see the reason above"
 }
 
 # build_unit_image: the packages of all test images in one. Only what changed since is built; with everything there, that
@@ -75,8 +70,8 @@ build_unit_image() {
   for name in "${!TEST_DOCKERFILES[@]}"; do
     arguments+=(--build-arg "$(tr 'a-z-' 'A-Z_' <<<"$name")=$(image "$name-test")")
   done
-  docker build --progress plain --file infra/unit/Dockerfile --tag "$(image unit)" "${arguments[@]}" . \
-    >reports/build-unit.log 2>&1 || die "image unit could not be built; the whole log is in reports/build-unit.log"
+  infra/docker/build_one.sh unit docker build --progress plain --file infra/unit/Dockerfile --tag "$(image unit)" \
+    "${arguments[@]}" . || die "image unit was not built; see the reason above"
 }
 
 # Where Python finds the platform's packages and the tests' helpers in the checkout.
