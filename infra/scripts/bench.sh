@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The measurements that the README quotes, as Markdown tables on standard output and in reports/bench.md.
+# The measurements in docs/benchmarks.md, as Markdown tables on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
 # PARTS (kafka bronze transforms api stream soak) chooses some; MESSAGES (1000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3)
 # and MINUTES_SOAK (45) make it shorter or longer.
