@@ -87,7 +87,7 @@ def training_example(
         "amount": payment["amount"],
         "event_hour": now.hour,
         "is_night": now.hour < 6,
-        "is_weekend": now.dayofweek >= 5,
+        "is_weekend": now.day_of_week >= 5,
         "merchant_category": known["category"].iloc[0] if len(known) else "unknown",
         "merchant_category_risk": RISK[known["category_risk"].iloc[0]] if len(known) else 1,
         "is_fraud": bool(own_labels["is_fraud"].iloc[-1]) if len(own_labels) else False,
