@@ -44,7 +44,7 @@ timed "checks and drills of phase 3" checks airflow-test 3
 FRAUD_BURST=1 docker compose --progress quiet up --detach --no-deps producer
 timed "make redis-features" make --no-print-directory redis-features
 timed "checks and drills of phase 4" checks fraud-api-test 4
-# After the drills: the API's counters begin anew with it.
+# After the drills, since the API's counters restart with it.
 timed "make predict-test" make --no-print-directory predict-test
 timed "make ml-models" make --no-print-directory ml-models
 # Every page of the table of addresses, at the address of the table.
