@@ -140,20 +140,17 @@ def schema_id_of(value: bytes | None) -> int:
 
 
 def decode(value: bytes, schema: Schema) -> AvroMessage:
-    """Decode a message by the schema that wrote it.
+    """Decode a message by the schema that wrote it. Bytes after the last field are ignored, as Spark does in Bronze.
 
     Raises:
-        SerializationError: the body is not what the schema says, or bytes follow it.
+        SerializationError: the body is not what the schema says.
     """
     body = io.BytesIO(value)
     body.seek(HEADER.size)
     try:
-        record = fastavro.schemaless_reader(body, schema, None)
+        return fastavro.schemaless_reader(body, schema, None)
     except Exception as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError, ... on garbage
         raise SerializationError(f"not Avro of its schema: {type(error).__name__}: {error}") from error
-    if body.read(1):
-        raise SerializationError("bytes are left over after the last field")
-    return record
 
 
 class Decoder:

@@ -48,13 +48,14 @@ _is_text: dict[str, Callable[[str], Any]] = {
 }
 
 
-def payment_violations(record: Mapping[str, Any], arrived: datetime) -> list[str]:
+def payment_violations(record: Any, arrived: datetime) -> list[str]:
     """The names of all rules that a payment violates; empty for a valid one. Never raises.
 
     Args:
-        record: the fields of schema Transaction, as the Avro decoder returns them.
+        record: the fields of schema Transaction, as the Avro decoder returns them; any other value violates the rules.
         arrived: when Kafka or the API received it.
     """
+    record = _fields(record)
     violations = [*_id_violations(record, _PAYMENT_IDS), *_time_violations(record, arrived)]
     amount = record.get("amount")
     if not (isinstance(amount, Decimal) and amount.is_finite() and 1 <= amount * 100 <= MAX_AMOUNT_CENTS):
@@ -65,8 +66,9 @@ def payment_violations(record: Mapping[str, Any], arrived: datetime) -> list[str
     return violations + _text_violations(record, _PAYMENT_TEXTS)
 
 
-def label_violations(record: Mapping[str, Any], arrived: datetime) -> list[str]:
+def label_violations(record: Any, arrived: datetime) -> list[str]:
     """The names of all rules that a label violates, as above; the record is one of schema FraudLabel."""
+    record = _fields(record)
     violations = [*_id_violations(record, _LABEL_IDS), *_time_violations(record, arrived)]
     event_time, reported_at = record.get("event_time"), record.get("reported_at")
     if not isinstance(record.get("is_fraud"), bool):
@@ -108,6 +110,11 @@ def label_rules_sql(dialect: Dialect, arrived: str = "kafka_timestamp") -> dict[
         }
         | _text_rules(dialect, _LABEL_TEXTS, _LABEL_STRINGS)
     )
+
+
+def _fields(record: Any) -> Mapping[str, Any]:
+    """Some Avro schemas are no records; then every field is missing."""
+    return record if isinstance(record, Mapping) else {}
 
 
 def _id_violations(record: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:

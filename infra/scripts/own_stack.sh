@@ -77,7 +77,7 @@ build_unit_image() {
 # Where Python finds the platform's packages and the tests' helpers in the checkout.
 python_path() {
   local folder path=""
-  for folder in common phase1-ingestion phase1-ingestion/tests phase2-streaming phase2-streaming/tests \
+  for folder in common common/tests phase1-ingestion phase1-ingestion/tests phase2-streaming phase2-streaming/tests \
     phase3-transforms/airflow phase3-transforms/airflow/plugins phase3-transforms/tests \
     phase4-ml phase4-ml/tests phase4-ml/bench phase5-analytics phase5-analytics/grafana infra/e2e; do
     path+="${path:+:}/repo/$folder"

@@ -10,14 +10,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Concatenate
 
 import psycopg2
 from confluent_kafka import Message
-from feature_store.records import RuleViolation, to_label
 from fraud_common.avro import Decoder
 from fraud_common.errors import SerializationError, Stopping
 from fraud_common.kafka import kafka_errors, make_group_consumer, readable, require_topics, wait_for_broker
+from fraud_common.payments import label_violations
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.service import ServiceSettings, run_service
 from fraud_common.settings import KafkaSettings, PostgresSettings, SchemaRegistrySettings
@@ -96,12 +97,16 @@ def decode(batch: list[Message], decoder: Decoder, stop: threading.Event) -> lis
     """
     labels = []
     for message in batch:
+        _, arrived_ms = message.timestamp()
         try:
             record = decoder.decode_when_answered(message.value(), stop)
-            to_label(record, message.timestamp()[1])
-            labels.append(record)
-        except (RuleViolation, SerializationError, AttributeError, TypeError, ValueError):
+        except SerializationError:
             SKIPPED.inc()
+            continue
+        if label_violations(record, datetime.fromtimestamp(arrived_ms / 1000, UTC)):
+            SKIPPED.inc()
+        else:
+            labels.append(record)
     return labels
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from confluent_kafka import Message
 from fraud_common.dead_letters import Headers, dead_letter_headers, earlier_attempts
-from fraud_common.errors import SerializationError
+from fraud_common.payments import payment_violations
 
-REQUIRED = ("transaction_id", "user_id", "amount", "merchant_id", "is_international", "event_time")
 OPTIONAL = ("currency", "country", "device_id", "device_type")
 
 
@@ -21,21 +20,32 @@ class Refusal:
     error: str
 
 
-def to_request(transaction: Any) -> dict[str, Any]:
-    """The API's request for a decoded payment.
+class InvalidPayment(ValueError):  # noqa: N818 - a state of the message
+    """The payment violates rules; `violations` has their names."""
+
+    def __init__(self, violations: list[str]) -> None:
+        super().__init__(", ".join(violations))
+        self.violations = violations
+
+
+def to_request(transaction: Any, arrived: datetime) -> dict[str, Any]:
+    """The API's request for a decoded payment that arrived in Kafka at that time.
 
     Raises:
-        SerializationError: the record is not a payment.
+        InvalidPayment: Bronze refuses it, too.
     """
-    try:
-        request = {name: transaction[name] for name in REQUIRED}
-        request["amount"] = float(request["amount"])
-        request["event_time"] = request["event_time"].astimezone(UTC).isoformat()
-    except KeyError as error:
-        raise SerializationError(f"not a payment: it has no {error.args[0]}") from None
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise SerializationError(f"not a payment: {error}") from None
-    return request | {name: transaction[name] for name in OPTIONAL if transaction.get(name) is not None}
+    violations = payment_violations(transaction, arrived)
+    if violations:
+        raise InvalidPayment(violations)
+    request = {
+        "transaction_id": transaction["transaction_id"],
+        "user_id": transaction["user_id"],
+        "amount": float(transaction["amount"]),
+        "merchant_id": transaction["merchant_id"],
+        "is_international": bool(transaction.get("is_international")),
+        "event_time": transaction["event_time"].astimezone(UTC).isoformat(),
+    }
+    return request | {name: value for name in OPTIONAL if (value := transaction.get(name)) is not None}
 
 
 def to_score(request: Mapping[str, Any], answer: Mapping[str, Any], scored_at: datetime) -> dict[str, Any]:

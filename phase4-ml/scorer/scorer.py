@@ -20,7 +20,7 @@ from fraud_common.topics import SCORED
 from scorer import metrics
 from scorer.api import Request, ScoringApi
 from scorer.kafka import make_consumer, make_producer, pin_start
-from scorer.records import Refusal, headers_of_dead_letter, to_request, to_score
+from scorer.records import InvalidPayment, Refusal, headers_of_dead_letter, to_request, to_score
 from scorer.settings import ScorerSettings
 
 log = logging.getLogger("scorer")
@@ -101,7 +101,10 @@ class Scorer:
         refused: list[tuple[Message, Refusal]] = []
         for message in batch:
             try:
-                payments.append((message, to_request(self._decoder.decode_when_answered(message.value(), self._stop))))
+                record = self._decoder.decode_when_answered(message.value(), self._stop)
+                payments.append((message, to_request(record, _arrival(message))))
+            except InvalidPayment as error:
+                refused.append((message, Refusal(error.violations, f"the payment violates {error}")))
             except SerializationError as error:
                 refused.append((message, Refusal([type(error).__name__], str(error))))
         answers = self._api.score([request for _, request in payments])
@@ -182,6 +185,11 @@ class Scorer:
                 message.offset(),
                 refusal.error[:300],
             )
+
+
+def _arrival(message: Message) -> datetime:
+    _, arrived_ms = message.timestamp()
+    return datetime.fromtimestamp(arrived_ms / 1000, UTC)
 
 
 def _report_lag(partition: Partition, lag: int) -> None:

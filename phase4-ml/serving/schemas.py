@@ -3,14 +3,24 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
+from fraud_common.payments import (
+    CLOCK_SKEW,
+    COUNTRY_PATTERN,
+    CURRENCY_PATTERN,
+    DEVICE_TYPES,
+    EARLIEST_EVENT_TIME,
+    ID_PATTERN,
+    MAX_AMOUNT_CENTS,
+    MAX_ID_CHARACTERS,
+    TEXT_PATTERN,
+)
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema
 
 from serving.settings import MAX_BATCH
 
-# No blanks and no control characters (Postgres stores no NUL); any script otherwise.
-Id = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x20\x7f]+$")]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=f"^{ID_PATTERN}$")]
 # decimal(12, 2) on the wire.
-Amount = Annotated[float, Field(strict=True, gt=0, le=9_999_999_999.99, allow_inf_nan=False)]
+Amount = Annotated[float, Field(strict=True, ge=0.01, le=MAX_AMOUNT_CENTS / 100, allow_inf_nan=False)]
 
 
 def _event_time(value: Any) -> datetime:
@@ -24,11 +34,28 @@ def _event_time(value: Any) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("has no time zone; write it like 2024-11-29T14:30:00Z or 2024-11-29T15:30:00+01:00")
     try:
-        return moment.astimezone(UTC)
+        moment = moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("is out of range in UTC") from None
+    if moment < EARLIEST_EVENT_TIME:
+        raise ValueError(f"is before {EARLIEST_EVENT_TIME:%Y-%m-%d}; no payment is that old")
+    if moment > datetime.now(UTC) + CLOCK_SKEW:
+        raise ValueError(f"is more than {CLOCK_SKEW.total_seconds() / 60:.0f} minutes in the future")
+    return moment
 
 
+def _device_type(value: Any) -> str | None:
+    """One of DEVICE_TYPES; any other text counts as unknown."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be a string or null")
+    return value if value in DEVICE_TYPES else None
+
+
+DeviceType = Annotated[
+    str | None,
+    PlainValidator(_device_type),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": list(DEVICE_TYPES)}, {"type": "null"}]}),
+]
 EventTime = Annotated[datetime, PlainValidator(_event_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 PAYMENT_EXAMPLE: dict[str, Any] = {
@@ -68,11 +95,19 @@ class PaymentRequest(BaseModel):
     amount: Amount = Field(description="In the payment's own currency.")
     merchant_id: Id
     is_international: StrictBool = Field(default=False, description="Outside the cardholder's home country.")
-    currency: str | None = Field(default=None, max_length=16, description="ISO 4217. Not used by the model.")
-    country: str | None = Field(default=None, max_length=64, description="ISO 3166-1. Not used by the model.")
-    device_id: str | None = Field(default=None, max_length=128, description="Not used by the model.")
-    device_type: Literal["mobile", "web", "atm", "pos"] | None = None
-    event_time: EventTime | None = Field(default=None, description="ISO 8601 with a time zone; the default is now.")
+    currency: str | None = Field(
+        default=None, pattern=f"^{CURRENCY_PATTERN}$", description="ISO 4217. Not used by the model."
+    )
+    country: str | None = Field(
+        default=None, pattern=f"^{COUNTRY_PATTERN}$", description="ISO 3166-1. Not used by the model."
+    )
+    device_id: str | None = Field(default=None, pattern=f"^{TEXT_PATTERN}$", description="Not used by the model.")
+    device_type: DeviceType = Field(
+        default=None, description=f"{', '.join(DEVICE_TYPES)}; any other value counts as unknown."
+    )
+    event_time: EventTime | None = Field(
+        default=None, description="ISO 8601 with a time zone, at most 5 minutes ahead."
+    )
 
 
 class BatchRequest(BaseModel):

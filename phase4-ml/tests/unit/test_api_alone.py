@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -91,8 +92,14 @@ def wrong_fields(api: httpx2.Client, content: str, path: str = "/predict") -> li
         ({"event_time": "yesterday"}, "event_time"),
         ({"event_time": 1732890600}, "event_time"),
         ({"event_time": "0001-01-01T00:00:00+14:00"}, "event_time"),
-        ({"device_type": "fridge"}, "device_type"),
-        ({"currency": "x" * 17}, "currency"),
+        ({"event_time": "1999-12-31T23:59:59Z"}, "event_time"),
+        ({"event_time": "9999-12-31T00:00:00Z"}, "event_time"),
+        ({"event_time": (datetime.now(UTC) + timedelta(minutes=6)).isoformat()}, "event_time"),
+        ({"device_type": 7}, "device_type"),
+        ({"currency": "euro"}, "currency"),
+        ({"country": "x" * 65}, "country"),
+        ({"device_id": "a\nb"}, "device_id"),
+        ({"user_id": " u1"}, "user_id"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -100,6 +107,23 @@ def test_bad_input_is_a_422_that_names_the_field(api: httpx2.Client, change: dic
     assert wrong_fields(api, json.dumps(PAYMENT | change)) == [["body", field]]
     batch = json.dumps({"transactions": [PAYMENT, PAYMENT | change]})
     assert wrong_fields(api, batch, "/predict/batch") == [["body", "transactions", 1, field]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user_id": "O'Brien & Söhne 7"},
+        {"merchant_id": "fraud_Kirlin and Sons"},
+        {"user_id": "x" * 128},
+        {"device_type": "fridge"},
+        {"device_type": None},
+        {"event_time": "2000-01-01T00:00:00Z"},
+        {"country": ""},
+    ],
+)
+def test_what_bronze_takes_is_scored(api: httpx2.Client, change: dict[str, Any]) -> None:
+    """C2: ids with blanks, as most public data sets have them; an unknown device type is no error."""
+    post(api, PAYMENT | change)
 
 
 @pytest.mark.parametrize("field", ["transaction_id", "user_id", "amount", "merchant_id"])

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from fraud_common.errors import SerializationError, Stopping
+from fraud_common.errors import Stopping
 from sample_payments import NOON, payment
 from scorer.api import ScoringApi
-from scorer.records import Refusal, to_request, to_score
+from scorer.records import InvalidPayment, Refusal, to_request, to_score
 
 
 class _Moody(BaseHTTPRequestHandler):
@@ -105,7 +105,7 @@ def test_answers_that_say_later_are_waited_for_and_the_bad_one_is_found() -> Non
 
 
 def test_a_request_has_what_the_api_takes() -> None:
-    request = to_request(payment(1, amount=Decimal("1234567890.12")))
+    request = to_request(payment(1, amount=Decimal("1234567890.12")), NOON)
     assert request == {
         "transaction_id": "t000001",
         "user_id": "u1",
@@ -118,12 +118,14 @@ def test_a_request_has_what_the_api_takes() -> None:
         "device_id": "d1",
         "device_type": "mobile",
     }
-    with pytest.raises(SerializationError, match="it has no amount"):
-        to_request({name: value for name, value in payment(1).items() if name != "amount"})
+    with pytest.raises(InvalidPayment, match="amount_not_positive"):
+        to_request({name: value for name, value in payment(1).items() if name != "amount"}, NOON)
+    with pytest.raises(InvalidPayment):
+        to_request("not a record", NOON)
 
 
 def test_a_score_has_the_ids_of_its_payment() -> None:
     answer = {"fraud_probability": 0.25, "risk_tier": "medium", "model_version": "7", "feature_source": "stream"}
-    score = to_score(to_request(payment(1)), answer | {"latency_ms": 1.0}, NOON)
+    score = to_score(to_request(payment(1), NOON), answer | {"latency_ms": 1.0}, NOON)
     ids = {"transaction_id": "t000001", "user_id": "u1", "merchant_id": "m1"}
     assert score == answer | ids | {"scored_at": NOON}
