@@ -1,6 +1,7 @@
 """The topics of the platform: names, partitions, limits, and the schema of each."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 TRANSACTIONS = "transactions.raw"
 LABELS = "transactions.labels"
@@ -23,24 +24,40 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-_WORKING = Topic(10, {"max.message.bytes": str(MAX_RECORD_BYTES)})
+# The record's timestamp is the broker's clock: bounds on event times, lag and retention depend on it, so no producer may
+# choose it.
+_BROKER_CLOCK = {"message.timestamp.type": "LogAppendTime"}
+_WORKING = Topic(10, {"max.message.bytes": str(MAX_RECORD_BYTES), **_BROKER_CLOCK})
 
 TOPICS: dict[str, Topic] = {
     TRANSACTIONS: _WORKING,
     LABELS: _WORKING,
     SCORED: _WORKING,
     # Dead letters are kept longer than the messages that they came from.
-    DEAD_LETTERS: Topic(3, {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES), "retention.ms": str(30 * _DAY_MS)}),
+    DEAD_LETTERS: Topic(
+        3, {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES), "retention.ms": str(30 * _DAY_MS), **_BROKER_CLOCK}
+    ),
     # Which dead letters were sent back, so that none is sent back twice: the latest record of each is enough.
     REDRIVEN: Topic(1, {"cleanup.policy": "compact"}),
 }
 
-# The file of each topic's Avro schema, in phase1-ingestion/producer/schemas.
+# The file of each topic's Avro schema.
 SCHEMA_FILES = {
     TRANSACTIONS: "transaction.avsc",
     LABELS: "fraud_label.avsc",
     SCORED: "scored_transaction.avsc",
 }
+_HERE = Path(__file__).resolve().parents
+# Where the files are: beside this package in an image, in the folder of phase 1 in a checkout.
+SCHEMA_DIRS = (_HERE[1] / "producer" / "schemas", _HERE[2] / "phase1-ingestion" / "producer" / "schemas")
+
+
+def own_schema(topic: str) -> str | None:
+    """The schema of a topic's values that this release knows, as text; None for a topic that is not the platform's."""
+    if topic not in SCHEMA_FILES:
+        return None
+    files = [directory / SCHEMA_FILES[topic] for directory in SCHEMA_DIRS]
+    return next(file for file in files if file.is_file()).read_text()
 
 
 def subject_of(topic: str) -> str:

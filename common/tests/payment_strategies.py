@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 # The checkout that the tests run on is read-only.
@@ -63,3 +63,11 @@ labels: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "reported_at": _mostly(ARRIVED, times),
     }
 )
+
+
+def generated(records: st.SearchStrategy[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """So many different records at once, for engines whose every query takes a while."""
+    collected: list[dict[str, Any]] = []
+    examples = settings(max_examples=number, deadline=None, phases=[Phase.generate])
+    examples(given(records)(lambda record: collected.append(record)))()
+    return collected

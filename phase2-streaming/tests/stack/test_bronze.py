@@ -2,7 +2,6 @@
 
 import json
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -100,22 +99,6 @@ def test_bronze_keeps_the_fields_as_they_were_sent(settings: Settings) -> None:
     assert row["loaded_at"] > row["kafka_timestamp"]
     assert row["event_date"] == sent["event_time"].date()
     assert bronze_table("transactions").metadata().partition_columns == ["event_date"]
-
-
-def test_late_events_are_in_and_marked() -> None:
-    """Late is what is far behind the newest event of all batches before: the rows of a batch share `loaded_at`."""
-    rows = bronze_rows("transactions", ["event_time", "is_late", "loaded_at"])
-    batches = rows.group_by("loaded_at").aggregate([("event_time", "max")]).sort_by("loaded_at").to_pylist()
-    assert len(batches) > 1
-    newest_before: dict[datetime, datetime | None] = {}
-    newest = None
-    for batch in batches:
-        newest_before[batch["loaded_at"]] = newest
-        newest = max(batch["event_time_max"], newest or batch["event_time_max"])
-    for row in rows.to_pylist():
-        before = newest_before[row["loaded_at"]]
-        is_late = before is not None and row["event_time"] < before - timedelta(minutes=30)
-        assert row["is_late"] == is_late, row
 
 
 def test_the_lag_is_visible_in_kafka_and_the_metrics_agree(settings: Settings) -> None:

@@ -8,10 +8,11 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from bronze import WORLD, assert_exactly_once_in_bronze, kill_executor, kill_main_process, metric
+from bronze import WORLD, assert_exactly_once_in_bronze, bronze_rows, kill_executor, kill_main_process, metric
 from fraud_common.kafka import wait_for_broker
 from fraud_common.topics import LABELS, TRANSACTIONS
 from ingestion_stack import ProducerProcess, assert_exactly_once, count_in, producing, service, wait_until
@@ -87,3 +88,19 @@ def is_at_rest(settings: Settings, topic: str) -> bool:
     before = count_in(settings, topic)
     time.sleep(1)
     return count_in(settings, topic) == before
+
+
+def test_late_events_are_in_and_marked() -> None:
+    """Late is what is far behind the newest event of all batches before: the rows of a batch share `loaded_at`."""
+    rows = bronze_rows("transactions", ["event_time", "is_late", "loaded_at"])
+    batches = rows.group_by("loaded_at").aggregate([("event_time", "max")]).sort_by("loaded_at").to_pylist()
+    assert len(batches) > 1
+    newest_before: dict[datetime, datetime | None] = {}
+    newest = None
+    for batch in batches:
+        newest_before[batch["loaded_at"]] = newest
+        newest = max(batch["event_time_max"], newest or batch["event_time_max"])
+    for row in rows.to_pylist():
+        before = newest_before[row["loaded_at"]]
+        is_late = before is not None and row["event_time"] < before - timedelta(minutes=30)
+        assert row["is_late"] == is_late, row
