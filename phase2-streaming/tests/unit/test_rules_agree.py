@@ -15,6 +15,8 @@ TYPES = {
     "is_fraud": "boolean",
     "is_international": "boolean",
 }
+
+
 def refused(spark: SparkSession, records: list[dict[str, Any]], rules: dict[str, str]) -> list[list[str]]:
     """The names of the rules that each record violates, as Spark sees it."""
     rows = [record | {"kafka_timestamp": ARRIVED, "number": number} for number, record in enumerate(records)]
