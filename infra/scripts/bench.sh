@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The measurements in docs/benchmarks.md, as Markdown tables on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
-# PARTS (kafka bronze transforms api stream soak) chooses some; MESSAGES (1000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3)
-# and MINUTES_SOAK (45) make it shorter or longer.
+# PARTS (kafka bronze transforms api stream backlog soak) chooses some; MESSAGES (1000000), BACKLOG (2000000),
+# SECONDS_AT_RATE (60), MINUTES_LIVE (3) and MINUTES_SOAK (45) make it shorter or longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-parts="${PARTS:-kafka bronze transforms api stream soak}"
+parts="${PARTS:-kafka bronze transforms api stream backlog soak}"
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
 minutes_live="${MINUTES_LIVE:-3}"
@@ -141,6 +141,24 @@ bench_stream() {
   say "the feature stream: catching up, and 1,000 payments a second; about two minutes"
   serving_image
   run_in_stack fraud-api-test python3 phase4-ml/bench/bench_stream.py || die "the bench of the feature stream failed; its message stands above"
+}
+
+# Scorer and API with a model; each consumer is started on its own, so that its speed is its own.
+bench_backlog() {
+  local backlog="${BACKLOG:-2000000}"
+  say "a backlog of $backlog payments and as many labels, with the memory limits as shipped; about 15 minutes"
+  infra/docker/build.sh minio spark-master
+  serving_image
+  docker compose --progress quiet down --volumes
+  up kafka schema-registry
+  docker compose --progress quiet run --rm ingestion-init >/dev/null
+  up postgres mlflow redis minio spark-worker
+  docker compose --progress quiet run --rm minio-init >/dev/null
+  # The scorer begins where the topic ends at its first start.
+  up scorer
+  docker compose --progress quiet stop scorer
+  FEATURE_STREAM_FROM=kafka docker compose --progress quiet create feature-stream model-quality spark-streaming
+  run_in_stack fraud-api-test python3 infra/e2e/backlog.py --count "$backlog" || die "a consumer did not survive its backlog; its message stands above"
 }
 
 bench_soak() {
