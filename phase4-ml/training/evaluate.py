@@ -1,5 +1,6 @@
 """How good a model is on the holdout: metrics, overall and by fraud scenario."""
 
+import re
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from training.thresholds import Thresholds, choose_thresholds, cost
 
 CARDS_PER_DAY = 100
 BINS = 10
+# At most so many scenarios have metrics of their own.
+SCENARIOS = 20
 
 Scores = NDArray[np.float64]
 
@@ -39,16 +42,29 @@ def evaluate(settings: Settings, holdout: Examples, scores: Scores) -> Report:
     }
     for tier, threshold in asdict(thresholds).items():
         metrics |= _at_threshold(threshold, tier, holdout.is_fraud, scores)
-    for scenario in sorted(set(holdout.fraud_type[holdout.is_fraud]) - {""}):
+    for scenario in scenarios(holdout):
         own = ~holdout.is_fraud | (holdout.fraud_type == scenario)
+        name = metric_name(scenario)
         metrics |= {
-            f"{scenario}.frauds": float((holdout.fraud_type[own & holdout.is_fraud] == scenario).sum()),
-            f"{scenario}.auc_roc": float(roc_auc_score(holdout.is_fraud[own], scores[own])),
-            f"{scenario}.average_precision": float(average_precision_score(holdout.is_fraud[own], scores[own])),
-            f"{scenario}.recall_high": float((scores[own & holdout.is_fraud] >= thresholds.high).mean()),
-            f"{scenario}.recall_medium": float((scores[own & holdout.is_fraud] >= thresholds.medium).mean()),
+            f"{name}.frauds": float((holdout.fraud_type[own & holdout.is_fraud] == scenario).sum()),
+            f"{name}.auc_roc": float(roc_auc_score(holdout.is_fraud[own], scores[own])),
+            f"{name}.average_precision": float(average_precision_score(holdout.is_fraud[own], scores[own])),
+            f"{name}.recall_high": float((scores[own & holdout.is_fraud] >= thresholds.high).mean()),
+            f"{name}.recall_medium": float((scores[own & holdout.is_fraud] >= thresholds.medium).mean()),
         }
     return Report(metrics, thresholds)
+
+
+def scenarios(holdout: Examples) -> list[str]:
+    """The names of the fraud scenarios, sorted; of people's own data, which may have any number, the most frequent."""
+    names, frauds = np.unique(holdout.fraud_type[holdout.is_fraud].astype(str), return_counts=True)
+    named = [(-count, name) for name, count in zip(names.tolist(), frauds.tolist(), strict=True) if name]
+    return sorted(name for _, name in sorted(named)[:SCENARIOS])
+
+
+def metric_name(scenario: str) -> str:
+    """The scenario in characters that MLflow allows in the name of a metric, at most 100."""
+    return re.sub(r"[^\w -]", "_", scenario, flags=re.ASCII)[:100]
 
 
 def _at_threshold(threshold: float, tier: str, is_fraud: NDArray[np.bool_], scores: Scores) -> dict[str, float]:

@@ -59,15 +59,25 @@ class Periods:
     end: datetime
 
 
-def periods(start: datetime, end: datetime) -> Periods:
+def periods(start: datetime, end: datetime, enough_since: datetime | None = None) -> Periods:
     """Divide the time from the first to the newest matured payment.
 
     The holdout is the last week. The week before it is left out: in production, too, the newest payments that a model
     has learned from are a week old when it starts to serve, since their labels take that long (delay period of the
     Fraud Detection Handbook, chapter 5). With less than four weeks of history, each part takes a quarter.
+
+    Args:
+        start: the first payment.
+        end: the newest one.
+        enough_since: since when there are enough frauds to evaluate a model. If that is more than a week ago, the
+            holdout is as long, but no longer than a quarter of the history.
     """
-    week = min(timedelta(days=7), (end - start) / 4)
-    return Periods(start, end - 2 * week, end - week, end)
+    quarter = (end - start) / 4
+    week = min(timedelta(days=7), quarter)
+    holdout_start = end - week
+    if enough_since is not None:
+        holdout_start = min(holdout_start, max(enough_since, end - quarter))
+    return Periods(start, holdout_start - week, holdout_start, end)
 
 
 def split_by_time(examples: Examples, split: Periods) -> tuple[Examples, Examples]:

@@ -14,12 +14,15 @@ from fraud_common.trino import trino_cursor
 from tqdm import tqdm
 from trino.dbapi import Cursor
 from trino.exceptions import Error as TrinoError
+from trino.exceptions import TrinoUserError
 
+from training.enough import Counts, History, check_enough, holdout_minimum, nothing_matured
 from training.examples import Examples, Periods, as_datetime64, periods
-from training.sample import HASH_BITS, Counts, Sample, plan_sample, weigh_sample
+from training.sample import HASH_BITS, Sample, plan_sample, weigh_sample
 from training.settings import Settings
 
 TABLE = "mart_training_examples"
+SILVER = "silver.stg_transactions"
 ROWS_AT_ONCE = 10_000
 COLUMNS = ("transaction_id", "user_id", "event_time", "is_fraud", "fraud_type", "label_reported_at", *TRAINING_COLUMNS)
 
@@ -38,17 +41,20 @@ def load_dataset(settings: Settings) -> Dataset:
     """Read all frauds, all payments of the holdout, and the sample of legitimate payments of the training period.
 
     Raises:
-        UserError: Trino does not answer, there are no examples, or too few frauds.
+        UserError: Trino does not answer, or there are too few examples or frauds.
     """
     with _cursor(settings) as cursor:
         version = _first_row(cursor, f'select max(version) from "{TABLE}$history"')[0]
         source = f"{TABLE} for version as of {version}"
-        split = _periods_of(cursor, source, settings.training_days)
+        history = _history(cursor, source)
+        split = _periods_of(cursor, source, settings, history)
         print_progress(
             f"examples of Delta version {version}: learn from {split.start:%Y-%m-%d} to {split.train_end:%Y-%m-%d}, "
             f"evaluate from {split.holdout_start:%Y-%m-%d} to {split.end:%Y-%m-%d}"
         )
-        sample = plan_sample(settings, _count(cursor, source, split), split)
+        counts = _count(cursor, source, split)
+        check_enough(settings, counts, split, history)
+        sample = plan_sample(settings, counts)
         examples = _read(cursor, source, split, sample)
     weigh_sample(examples, sample, split)
     return Dataset(f"delta.{settings.gold_schema}.{TABLE}", version, split, examples)
@@ -83,26 +89,47 @@ def _cursor(settings: Settings) -> Iterator[Cursor]:
         raise UserError(f"Trino at {address}: {error!s:.300}; look at: docker compose logs trino") from error
 
 
-def _periods_of(cursor: Cursor, source: str, days: int) -> Periods:
-    (end,) = _first_row(cursor, f"select max(event_time) from {source}")
-    if end is None:
-        raise UserError(
-            "gold.mart_training_examples is empty: payments become examples 14 days after they happened; "
-            "look at the newest run of fraud_pipeline in Airflow"
-        )
-    (start,) = _first_row(cursor, f"select min(event_time) from {source} where {_since(end - timedelta(days=days))}")
-    return periods(start.astimezone(UTC), end.astimezone(UTC))
+def _history(cursor: Cursor, source: str) -> History:
+    start, end, payments, frauds = _first_row(
+        cursor, f"select min(event_time), max(event_time), count(*), count_if(is_fraud) from {source}"
+    )
+    if not payments:
+        raise UserError(nothing_matured(*_silver(cursor)))
+    return History(start.astimezone(UTC), end.astimezone(UTC), payments, frauds)
+
+
+def _silver(cursor: Cursor) -> tuple[int, datetime | None, datetime | None]:
+    """How many payments there are in Silver, and their first and last event time."""
+    try:
+        payments, start, end = _first_row(cursor, f"select count(*), min(event_time), max(event_time) from {SILVER}")
+    except TrinoUserError:
+        # It has not been built.
+        return 0, None, None
+    return payments, start, end
+
+
+def _periods_of(cursor: Cursor, source: str, settings: Settings, history: History) -> Periods:
+    since = _since(history.end - timedelta(days=settings.training_days))
+    (start,) = _first_row(cursor, f"select min(event_time) from {source} where {since}")
+    (enough_since,) = _first_row(
+        cursor,
+        f"select min(event_time) from (select event_time from {source} where is_fraud and {since}"
+        f" order by event_time desc limit {holdout_minimum(settings)})",
+    )
+    return periods(start.astimezone(UTC), history.end, enough_since and enough_since.astimezone(UTC))
 
 
 def _count(cursor: Cursor, source: str, split: Periods) -> Counts:
     training, holdout = _in_training(split), _in_holdout(split)
-    frauds, legitimate, holdout_frauds, holdout_legitimate = _first_row(
+    known = f"coalesce(label_reported_at <= {_timestamp(split.holdout_start)}, false)"
+    frauds, legitimate, holdout_frauds, holdout_legitimate, late_frauds = _first_row(
         cursor,
-        f"select count_if(is_fraud and {training}), count_if(not is_fraud and {training}),"
-        f" count_if(is_fraud and {holdout}), count_if(not is_fraud and {holdout}) from {source}"
+        f"select count_if(is_fraud and {known} and {training}), count_if(not is_fraud and {training}),"
+        f" count_if(is_fraud and {holdout}), count_if(not is_fraud and {holdout}),"
+        f" count_if(is_fraud and not {known} and {training}) from {source}"
         f" where {_since(split.start)}",
     )
-    return Counts(frauds, legitimate, holdout_frauds, holdout_legitimate)
+    return Counts(frauds, legitimate, holdout_frauds, holdout_legitimate, late_frauds)
 
 
 def _read(cursor: Cursor, source: str, split: Periods, sample: Sample) -> Examples:

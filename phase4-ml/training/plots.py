@@ -9,7 +9,7 @@ from features import FEATURES
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
-from training.evaluate import BINS, Report, Scores
+from training.evaluate import BINS, Report, Scores, metric_name, scenarios
 from training.examples import Examples
 
 mpl.use("Agg")
@@ -59,10 +59,11 @@ def _importance(model: Any) -> Figure:
 
 
 def _by_scenario(holdout: Examples, scores: Scores, report: Report) -> Figure:
-    scenarios = ["", *sorted(set(holdout.fraud_type[holdout.is_fraud]) - {""})]
-    groups = [scores[(holdout.fraud_type == name) & (holdout.is_fraud == bool(name))] for name in scenarios]
+    found = scenarios(holdout)
+    groups = [scores[~holdout.is_fraud], *(scores[holdout.is_fraud & (holdout.fraud_type == name)] for name in found)]
+    labels = ["legitimate", *map(metric_name, found)]
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    axes.boxplot(groups, tick_labels=[name or "legitimate" for name in scenarios], showfliers=False, whis=(5, 95))
+    axes.boxplot(groups, tick_labels=labels, showfliers=False, whis=(5, 95))
     for tier, threshold in asdict(report.thresholds).items():
         axes.axhline(threshold, linestyle="--", linewidth=0.8, color="tab:red" if tier == "high" else "tab:orange")
     axes.set(ylabel="score", yscale="symlog", title="score by scenario (whiskers: 5 to 95 %)")

@@ -1,4 +1,4 @@
-"""The stages of a model version in MLflow (None, Staging, Production, Archived), the rules of promotion, and rollback.
+"""The stages of a model version in MLflow (None, Staging, Production, Archived): what serves, promotion and rollback.
 
 People see stages; serving follows the alias `production`, since MLflow has deprecated stages.
 """
@@ -19,10 +19,13 @@ from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS, STAGING_ALIAS
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
+from serving.rules_1 import VERSION as RULES
+from serving.rules_1 import Rules
 
+from training.compare import Serving
 from training.examples import Examples
 from training.export import onnx_scores
+from training.promotion import Decision
 from training.settings import Settings
 
 # Tags of a version: since when it was in production the last time, and when it was rolled back.
@@ -30,15 +33,6 @@ PROMOTED_AT, ROLLED_BACK = "production_since", "rolled_back"
 
 # MLflow has deprecated stages, but people here rely on them; aliases are set along with them.
 warnings.filterwarnings("ignore", message=".*stages.*", category=FutureWarning)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The stage of a new version, and why."""
-
-    stage: str
-    reason: str
-    production_average_precision: float | None = None
 
 
 def connect(settings: Settings) -> mlflow.MlflowClient:
@@ -77,49 +71,28 @@ def in_production(client: mlflow.MlflowClient) -> ModelVersion | None:
         ) from error
 
 
-def decide(settings: Settings, auc: float, average_precision: float, current: float | str | None) -> Decision:
-    """Apply the rules of promotion.
+def serving_now(client: mlflow.MlflowClient, holdout: Examples) -> Serving:
+    """What scores payments now, with its scores of this holdout: the Production model, else rules-1.
 
-    Args:
-        settings: TRAINING_MINIMUM_AUC is the minimum for Staging.
-        auc: AUC ROC of the new model on the holdout.
-        average_precision: that of the new model on the holdout.
-        current: the Production model's average precision on the same holdout, or why it has none; None if there is no
-            Production model.
+    The API refuses a Production model that was trained on other features, so then, too, rules-1 serves.
+
+    Raises:
+        UserError: MLflow can't say what is in Production.
     """
-    if auc < settings.training_minimum_auc:
-        return Decision(
-            "None", f"AUC {auc:.4f} is below the minimum of {settings.training_minimum_auc:.2f}: not promoted"
-        )
-    if current is None:
-        return Decision("Production", f"AUC {auc:.4f} reaches the minimum, and nothing is in Production yet")
-    if isinstance(current, str):
-        return Decision("Production", f"AUC {auc:.4f} reaches the minimum, and {current}")
-    # Compared in the four digits that are shown; a smaller difference does not count.
-    if round(average_precision, 4) > round(current, 4):
-        return Decision(
-            "Production",
-            f"average precision {average_precision:.4f} is better than Production's {current:.4f} on the same holdout",
-            current,
-        )
-    return Decision(
-        "Staging",
-        f"average precision {average_precision:.4f} is no better than Production's {current:.4f} on the same holdout: "
-        "stays in Staging",
-        current,
-    )
-
-
-def production_score(client: mlflow.MlflowClient, holdout: Examples) -> float | str | None:
-    """Production's average precision on this holdout, or why it has none; None if there is no such model."""
     version = in_production(client)
     if version is None:
-        return None
+        return Serving(RULES, rules_scores(holdout), "nothing is in Production")
     folder = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path="serving")
     served = ServedModel.read(folder)
     if served.features != list(FEATURES):
-        return f"version {version.version} in Production was trained on other features, so it can't be compared"
-    return float(average_precision_score(holdout.is_fraud, served.scores(holdout.matrix)))
+        note = f"version {version.version} in Production was trained on other features, so it can't score"
+        return Serving(RULES, rules_scores(holdout), note)
+    return Serving("Production", served.scores(holdout.matrix))
+
+
+def rules_scores(examples: Examples) -> NDArray[np.float64]:
+    """The score by rules-1 of each example."""
+    return np.array(Rules().probabilities(examples.matrix))
 
 
 @dataclass(frozen=True, slots=True)

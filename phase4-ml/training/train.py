@@ -21,14 +21,17 @@ from fraud_common.models import MODEL_NAME
 from fraud_common.settings import load_settings
 from matplotlib import pyplot as plt
 from mlflow.models import infer_signature
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training import registry
+from training.compare import Comparison, compare
 from training.estimators import fit, scores
 from training.evaluate import Report, evaluate
 from training.examples import Examples, split_by_time
 from training.export import check_parity, export_onnx
 from training.gold import Dataset, load_dataset, print_progress
 from training.plots import draw_plots
+from training.promotion import Decision, judge
 from training.reference import reference
 from training.settings import Settings
 
@@ -69,19 +72,20 @@ def train(settings: Settings, client: mlflow.MlflowClient, dataset: Dataset) -> 
         UserError: MLflow does not answer, or ONNX and scikit-learn disagree.
     """
     trained = fit_and_evaluate(settings, dataset)
-    metrics = trained.report.metrics
-    current = registry.production_score(client, trained.holdout)
-    decision = registry.decide(settings, metrics["auc_roc"], metrics["average_precision"], current)
+    measured = compare(trained.holdout, trained.scores, registry.serving_now(client, trained.holdout))
+    decision = judge(settings, measured)
 
     mlflow.set_experiment(MODEL_NAME)
     with mlflow.start_run(run_name=f"{settings.training_model} {datetime.now(UTC):%Y-%m-%d %H:%M}") as run:
         log_data(settings, dataset, trained)
         log_report(trained.report, decision)
+        mlflow.log_metrics(baselines(trained.holdout, measured))
         log_plots(trained)
         log_for_serving(settings, trained, run.info.run_id)
         version = log_model(trained)
     registry.promote(client, version, decision)
-    print_result(trained.report, version, decision)
+    print_result(trained.report, measured)
+    print_progress(f"version {version} → {decision.stage}: {decision.reason}")
 
 
 def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
@@ -126,12 +130,26 @@ def log_data(settings: Settings, dataset: Dataset, trained: Trained) -> None:
     )
 
 
-def log_report(report: Report, decision: registry.Decision) -> None:
-    """The metrics, and the comparison with Production."""
+def log_report(report: Report, decision: Decision) -> None:
+    """The metrics, and the decision in words."""
     mlflow.log_metrics(report.metrics)
-    if decision.production_average_precision is not None:
-        mlflow.log_metric("production_average_precision", decision.production_average_precision)
     mlflow.set_tag("decision", decision.reason)
+
+
+def baselines(holdout: Examples, measured: Comparison) -> dict[str, float]:
+    """Metrics to compare the model's own with: those of rules-1, of Production if it serves, and the difference."""
+    rules = registry.rules_scores(holdout)
+    metrics = {
+        "rules_1_auc_roc": float(roc_auc_score(holdout.is_fraud, rules)),
+        "rules_1_average_precision": float(average_precision_score(holdout.is_fraud, rules)),
+        "average_precision_gain": measured.new.average_precision - measured.served.average_precision,
+        "average_precision_gain_low": measured.average_precision_gain.low,
+        "average_precision_gain_high": measured.average_precision_gain.high,
+    }
+    if measured.served_by == "Production":
+        metrics["production_auc_roc"] = measured.served.auc
+        metrics["production_average_precision"] = measured.served.average_precision
+    return metrics
 
 
 def log_plots(trained: Trained) -> None:
@@ -177,11 +195,15 @@ def log_model(trained: Trained) -> str:
     return str(logged.registered_model_version)
 
 
-def print_result(report: Report, version: str, decision: registry.Decision) -> None:
+def print_result(report: Report, measured: Comparison) -> None:
     """The result, for a person."""
     for name in ("auc_roc", "average_precision", "card_precision_at_100", "recall_high", "precision_high"):
         print_progress(f"  {name:<24} {report.metrics[name]:.4f}")
-    print_progress(f"version {version} → {decision.stage}: {decision.reason}")
+    served = measured.served
+    print_progress(
+        f"  {measured.served_by}, which serves now: AUC {served.auc:.4f}, average precision "
+        f"{served.average_precision:.4f}"
+    )
 
 
 if __name__ == "__main__":

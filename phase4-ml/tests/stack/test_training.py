@@ -108,9 +108,35 @@ def test_a_missing_table_is_named(gold: Settings) -> None:
 
 
 def test_an_empty_table_is_named(gold: Settings) -> None:
+    """D15: and why it is empty, whatever is in Silver."""
     query(f"delete from delta.{gold.gold_schema}.{TABLE}")
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(UserError, match=r"no payment has matured yet .* is empty\): Silver has .*make ml-train"):
         load_dataset(gold)
+
+
+def test_too_few_frauds_are_counted(gold: Settings) -> None:
+    """D15: what is there, what is needed, and when it will be enough."""
+    found = r"too few frauds to learn from: 67 from 2026-01-01 to 2026-01-15 and 34 in the holdout from 2026-01-22 to"
+    with pytest.raises(UserError, match=rf"{found} .*; 100 and 50 are needed .* there are 28: .* make ml-train"):
+        load_dataset(gold.model_copy(update={"training_minimum_frauds": 100}))
+
+
+def test_labels_that_were_reported_too_late_are_counted(gold: Settings) -> None:
+    """D15: a file whose labels were all reported when it was sent has nothing to learn from."""
+    query(
+        f"update delta.{gold.gold_schema}.{TABLE} set label_reported_at = {_timestamp(START + timedelta(days=60))}"
+        " where is_fraud"
+    )
+    with pytest.raises(UserError, match=r"too few frauds whose label was known in time: 0 of 67 .*label_delay_days"):
+        load_dataset(gold)
+
+
+def test_the_holdout_is_as_long_as_it_takes_for_enough_frauds(gold: Settings) -> None:
+    """D15: a week has 34 frauds; the 35th newest happened 170.5 hours before the newest payment."""
+    dataset = load_dataset(gold.model_copy(update={"training_minimum_frauds": 70, "training_days": 29}))
+    assert dataset.split.end - dataset.split.holdout_start == timedelta(hours=170.5)
+    _, holdout = split_by_time(dataset.examples, dataset.split)
+    assert holdout.is_fraud.sum() == 35
 
 
 # ---------- MLflow
@@ -223,9 +249,10 @@ def test_versions_are_promoted_and_rolled_back(own: Registry) -> None:
         assert "no better than Production's" in refused.tags["decision"]
     assert own.alias("production") == "2"
 
-    # One below the minimum has no stage.
-    own.train("decision_tree", training_minimum_auc=1.0)
+    # One below the minimum, and worse than what serves, has no stage.
+    refused = own.train("decision_tree", training_minimum_auc=1.0)
     assert own.stages()["5"] == "None"
+    assert "TRAINING_DAYS=90 make ml-train" in refused.tags["decision"]
 
     # Roll back once; there is nothing before the first.
     assert registry.rollback(own.client) == ("2", "1")
@@ -238,6 +265,33 @@ def test_versions_are_promoted_and_rolled_back(own: Registry) -> None:
     own.train("random_forest", training_seed=1)
     assert own.alias("production") == "6"
     assert registry.rollback(own.client) == ("6", "1")
+
+
+def test_the_first_model_serves_if_it_is_clearly_better_than_rules_1(own: Registry) -> None:
+    """D15: whatever TRAINING_MINIMUM_AUC says."""
+    version = own.train("random_forest", training_minimum_auc=1.0)
+    assert own.stages() == {"1": "Production"} and own.alias("production") == "1"
+    reason = version.tags["decision"]
+    assert "is below TRAINING_MINIMUM_AUC (1), but" in reason and "(nothing is in Production)" in reason
+    metrics = own.client.get_run(version.run_id).data.metrics
+    assert f"rules-1's {metrics['rules_1_average_precision']:.4f}" in reason
+    assert 0 < metrics["average_precision_gain_low"] < metrics["average_precision_gain"]
+    assert metrics["average_precision_gain"] == pytest.approx(
+        metrics["average_precision"] - metrics["rules_1_average_precision"]
+    )
+    assert "rules_1_auc_roc" in metrics and "production_auc_roc" not in metrics
+
+
+def test_a_model_with_other_features_does_not_score(
+    own: Registry, parts: tuple[Examples, Examples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API refuses it, so rules-1 serves, and a new model is compared with that."""
+    own.train("decision_tree")
+    assert registry.serving_now(own.client, parts[1]).name == "Production"
+    monkeypatch.setattr(registry, "FEATURES", (*FEATURES[1:], FEATURES[0]))
+    serving = registry.serving_now(own.client, parts[1])
+    assert serving.name == "rules-1" and "version 1 in Production was trained on other features" in serving.note
+    assert np.array_equal(serving.scores, registry.rules_scores(parts[1]))
 
 
 def test_without_a_model_there_is_no_rollback(own: Registry) -> None:

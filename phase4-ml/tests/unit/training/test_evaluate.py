@@ -1,7 +1,10 @@
 """Evaluation and thresholds, on scores that are computed, not learned."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 from sklearn.metrics import roc_auc_score
 from training import evaluate
 from training.examples import Examples, split_by_time
@@ -76,3 +79,17 @@ def test_a_report_is_overall_and_by_scenario(holdout: Examples, scores: np.ndarr
         among = own | ~holdout.is_fraud
         assert report.metrics[f"{scenario}.recall_high"] == pytest.approx(flagged[own].mean())
         assert report.metrics[f"{scenario}.auc_roc"] == pytest.approx(roc_auc_score(own[among], scores[among]))
+
+
+def test_scenarios_of_any_name_and_number_can_be_logged(holdout: Examples, scores: np.ndarray) -> None:
+    """D15: people's own names of scenarios: MLflow refuses a metric whose name has other characters."""
+    frauds = np.flatnonzero(holdout.is_fraud)
+    fraud_type = holdout.fraud_type.copy()
+    fraud_type[frauds] = [f"case {i}" for i in range(len(frauds))]
+    fraud_type[frauds[:6]] = "Betrug (Karte)/$1: 100 %"
+    own = dataclasses.replace(holdout, fraud_type=fraud_type)
+    metrics = evaluate.evaluate(SETTINGS, own, scores).metrics
+    assert metrics["Betrug _Karte___1_ 100 _.frauds"] == 6
+    assert sum(name.endswith(".frauds") for name in metrics) == evaluate.SCENARIOS
+    for name in metrics:
+        _validate_metric_name(name)

@@ -20,6 +20,18 @@ def test_a_short_history_is_divided_in_quarters() -> None:
     assert [split.train_end, split.holdout_start, split.end] == [START + timedelta(days=d) for d in (4, 6, 8)]
 
 
+@pytest.mark.parametrize(
+    ("enough_days_ago", "holdout_days"),
+    [(3, 7), (7, 7), (20, 20), (300, 45), (None, 7)],
+    ids=["many frauds", "just enough", "few: more than a week", "very few: a quarter", "unknown"],
+)
+def test_the_holdout_is_as_long_as_it_takes_for_enough_frauds(enough_days_ago: int | None, holdout_days: int) -> None:
+    end = START + timedelta(days=180)
+    split = periods(START, end, None if enough_days_ago is None else end - timedelta(days=enough_days_ago))
+    assert split.end - split.holdout_start == timedelta(days=holdout_days)
+    assert split.holdout_start - split.train_end == timedelta(days=7)
+
+
 def test_the_delay_of_labels_lies_between_training_and_holdout() -> None:
     learned, holdout = split_by_time(world(5_000), SPLIT)
     assert len(learned) and len(holdout)

@@ -1,0 +1,132 @@
+"""Enough payments and frauds for a model, or one line that says what is missing and what to do."""
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fraud_common.errors import UserError
+from training.enough import (
+    MATURITY,
+    Counts,
+    History,
+    check_enough,
+    days_needed,
+    holdout_minimum,
+    nothing_matured,
+)
+from training.examples import periods
+from training.settings import Settings
+from training_world import START
+
+DBT_PROJECT = Path(__file__).parents[4] / "phase3-transforms" / "dbt_project" / "dbt_project.yml"
+
+
+def even(settings: Settings, payments: int, frauds: int, days: int) -> str | None:
+    """The message for so many payments and frauds, evenly over so many days; None if there are enough."""
+    history = History(START, START + timedelta(days=days), payments, frauds)
+    start = max(history.start, history.end - timedelta(days=settings.training_days))
+    rate, other = frauds / days, (payments - frauds) / days
+    enough = timedelta(days=holdout_minimum(settings) / rate) if rate else timedelta(days=days)
+    split = periods(start, history.end, history.end - min(enough, timedelta(days=days)))
+
+    def number(per_day: float, since: datetime, until: datetime) -> int:
+        return int(per_day * ((until - since) / timedelta(days=1)) + 1e-6)
+
+    counts = Counts(
+        number(rate, split.start, split.train_end),
+        number(other, split.start, split.train_end),
+        number(rate, split.holdout_start, split.end),
+        number(other, split.holdout_start, split.end),
+    )
+    try:
+        check_enough(settings, counts, split, history)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("payments", "frauds", "days"),
+    [(1_500_000, 9_000, 166), (60_000, 400, 16), (1_000_000, 80_000, 30), (300_000, 130, 45), (200, 100, 16)],
+    ids=["six months", "30 days, of which 16 have matured", "8 % fraud", "few frauds", "a small file"],
+)
+def test_own_data_that_gives_a_model(payments: int, frauds: int, days: int) -> None:
+    """D15: what people come with."""
+    assert even(Settings(), payments, frauds, days) is None
+
+
+@pytest.mark.parametrize(
+    ("payments", "frauds", "days", "named"),
+    [
+        (40_000, 30, 166, "of matured payments, and there are 166"),
+        (40_000, 30, 16, "of matured payments, and there are 16"),
+        (40_000, 3, 30, "are too few to tell a good model from a bad one"),
+        (40_000, 0, 30, "none of the 40,000 matured payments from 2026-01-01 to 2026-01-31 is labelled as fraud"),
+        (500, 500, 30, "too few legitimate payments to learn from: 0 from"),
+        (1_000_000, 130, 166, "TRAINING_DAYS=166 make ml-train"),
+    ],
+    ids=["30 frauds", "30 frauds in 30 days", "three frauds", "no labels", "only frauds", "more history than is used"],
+)
+def test_own_data_that_does_not_gets_one_line(payments: int, frauds: int, days: int, named: str) -> None:
+    """D15: it says what is there, what is needed, and the next step."""
+    message = even(Settings(), payments, frauds, days)
+    assert message is not None and named in message
+    assert "\n" not in message and "make ml-train" in message
+    assert re.search(r"\b50\b|\b75\b", message)
+
+
+@pytest.mark.parametrize(("payments", "frauds", "days"), [(1_000_000, 130, 166), (40_000, 60, 166), (40_000, 30, 16)])
+def test_the_proposed_command_gives_a_model(payments: int, frauds: int, days: int) -> None:
+    """D15: the next step leads further."""
+    message = even(Settings(), payments, frauds, days)
+    assert message is not None
+    commands = re.findall(r"((?:TRAINING_\w+=\d+ )+)make ml-train", message)
+    values = {name.lower(): int(value) for name, value in re.findall(r"(TRAINING_\w+)=(\d+)", commands[-1])}
+    assert even(Settings(**values), payments, frauds, days) is None
+
+
+def test_the_day_on_which_it_is_enough_is_named() -> None:
+    """One fraud a day: 100 days have 25 in a quarter, of which 40 are there."""
+    assert days_needed(1.0, 50) == 100
+    message = even(Settings(), 40_000, 40, 40)
+    until = START + timedelta(days=100) + MATURITY
+    assert message is not None
+    assert f"takes about 100 days of matured payments, and there are 40: when payments of about {until:%Y-%m-%d}" in (
+        message
+    )
+    assert "TRAINING_DAYS=100 make ml-train" in message
+
+
+@pytest.mark.parametrize(("rate", "days"), [(100.0, 4), (5.0, 20), (3.0, 34), (0.1, 1000), (0.02, None), (0.0, None)])
+def test_days_needed(rate: float, days: int | None) -> None:
+    assert days_needed(rate, 50) == days
+
+
+def test_labels_that_came_too_late_are_named() -> None:
+    """D15: all labels of a file were sent as known today."""
+    history = History(START, START + timedelta(days=45), 40_000, 400)
+    with pytest.raises(UserError, match=r"10 of 276 .* had one by .*reported_at.*label_delay_days") as raised:
+        check_enough(Settings(), Counts(10, 30_000, 60, 6_000, 266), periods(START, history.end), history)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("payments", "days", "named"),
+    [
+        (0, 0, "Silver has none; send payments"),
+        (4_000, 10, "4,000 payments from 2026-01-01 to 2026-01-11, and a payment matures when the newest is 14 days"),
+        (4_000, 10, "payments of 2026-01-15 arrive"),
+        (4_000, 14, "build the examples with make dbt-run"),
+    ],
+)
+def test_why_no_payment_has_matured(payments: int, days: int, named: str) -> None:
+    """D15: too young, not sent, or not built."""
+    end = START + timedelta(days=days)
+    message = nothing_matured(payments, START if payments else None, end if payments else None)
+    assert named in message
+    assert "make ml-train" in message and "\n" not in message
+
+
+def test_payments_mature_when_dbt_says_so() -> None:
+    assert f"label_maturity_days: {MATURITY.days}\n" in DBT_PROJECT.read_text()
