@@ -17,13 +17,14 @@ from fastavro.validation import ValidationError, validate
 from fraud_common.errors import SerializationError, UserError
 from fraud_common.payments import MAX_AMOUNT_CENTS
 from fraud_common.schema_registry import SchemaRegistry
-from fraud_common.topics import SCHEMA_FILES
+from fraud_common.schema_rules import record_name, usable_versions
+from fraud_common.topics import SCHEMA_FILES, own_schema
 
 MAGIC_BYTE = 0
 HEADER = struct.Struct(">bI")
-# How long until an unknown id is asked for again: garbage may repeat it in every message.
-_UNKNOWN_ID_SECONDS = 30.0
-_MAX_UNKNOWN_IDS = 10_000
+# How long until an unknown or refused id is asked for again: garbage may repeat it in every message.
+_REFUSED_SECONDS = 30.0
+_MAX_REFUSED_IDS = 10_000
 
 
 def load_schema(path: Path) -> tuple[str, Schema]:
@@ -110,12 +111,20 @@ def load_encoder(registry: SchemaRegistry, schema_dir: Path, topic: str) -> Enco
 
 
 def latest_encoder(registry: SchemaRegistry, topic: str) -> Encoder:
-    """An encoder of the newest schema that is registered for a topic.
+    """An encoder of the newest usable schema that is registered for a topic.
 
     Raises:
-        UserError: nothing is registered for the topic, or the registry does not answer.
+        UserError: nothing usable is registered for the topic, or the registry does not answer.
     """
-    *_, (schema_id, text) = registry.versions(topic)
+    versions = registry.versions(topic)
+    own = own_schema(topic)
+    usable = usable_versions(own, versions).by_id if own else dict(versions)
+    if not usable:
+        raise UserError(
+            f"{topic}: no schema in the registry at {registry.url} is one of this platform's; "
+            "register it: docker compose run --rm ingestion-init"
+        )
+    *_, (schema_id, text) = usable.items()
     return Encoder(parse_schema(text), schema_id)
 
 
@@ -154,18 +163,21 @@ def decode(value: bytes, schema: Schema) -> AvroMessage:
 
 
 class Decoder:
-    """Decodes values by the schemas that wrote them; the registry is asked once for each schema."""
+    """Decodes values by the schemas that wrote them; the registry is asked once for each schema.
+
+    It uses the same schemas as Bronze: ours, and those that add optional fields to it (`schema_rules`).
+    """
 
     def __init__(self, registry: SchemaRegistry) -> None:
         self._registry = registry
         self._schemas: dict[int, Schema] = {}
-        self._unknown: dict[int, float] = {}  # schema id -> when to ask again
+        self._refused: dict[int, tuple[float, str]] = {}  # schema id -> when to ask again, and why it is refused
 
     def decode(self, value: bytes | None) -> Any:
         """The record of a message.
 
         Raises:
-            SerializationError: its schema is unknown, or the bytes are not what the schema says.
+            SerializationError: its schema is unknown or refused, or the bytes are not what the schema says.
             RegistryUnavailable: its schema is a new one, and the registry does not answer.
         """
         schema_id = schema_id_of(value)
@@ -183,15 +195,42 @@ class Decoder:
         return self._registry.until_answered(lambda: self.decode(value), stop)
 
     def _look_up(self, schema_id: int) -> Schema:
-        if time.monotonic() >= self._unknown.get(schema_id, 0.0):
-            text = self._registry.schema(schema_id)
-            if text is not None:
+        ask_again, problem = self._refused.get(schema_id, (0.0, ""))
+        if time.monotonic() >= ask_again:
+            text, problem = self._ask(schema_id)
+            if not problem:
                 schema = self._schemas[schema_id] = parse_schema(text)
                 return schema
-            if len(self._unknown) > _MAX_UNKNOWN_IDS:
-                self._unknown.clear()
-            self._unknown[schema_id] = time.monotonic() + _UNKNOWN_ID_SECONDS
-        raise SerializationError(f"schema {schema_id} is not in the registry at {self._registry.url}")
+            if len(self._refused) > _MAX_REFUSED_IDS:
+                self._refused.clear()
+            self._refused[schema_id] = (time.monotonic() + _REFUSED_SECONDS, problem)
+        raise SerializationError(problem)
+
+    def _ask(self, schema_id: int) -> tuple[str, str]:
+        """The text of a schema, and why it can't be used; the second is empty if it can."""
+        text = self._registry.schema(schema_id)
+        if text is None:
+            return "", f"schema {schema_id} is not in the registry at {self._registry.url}"
+        topic = _topic_of(text)
+        if topic is None:
+            return "", f"schema {schema_id} is refused: it is no record of this platform"
+        versions = self._registry.known_versions(topic)
+        if schema_id not in dict(versions):
+            versions = [*versions, (schema_id, text)]
+        refused = usable_versions(own_schema(topic) or "", versions).refused
+        if schema_id in refused:
+            return "", f"schema {schema_id} is refused: {refused[schema_id]}"
+        try:
+            parse_schema(text)
+        except (SchemaParseException, UnknownType, ValueError, KeyError, TypeError) as error:
+            return "", f"schema {schema_id} is refused: {type(error).__name__}: {error}"
+        return text, ""
+
+
+def _topic_of(text: str) -> str | None:
+    """The topic whose records have the name of this schema's."""
+    name = record_name(text)
+    return next((topic for topic in SCHEMA_FILES if record_name(own_schema(topic) or "") == name), None)
 
 
 def to_json(record: Any) -> bytes:

@@ -16,6 +16,7 @@ ALLOWED = 'the only change allowed is to add an optional field with a default, s
 _RESERVED = {"schema_id", "loaded_at", "is_late", "event_date", "reasons", "record", "undecodable"}
 _RESERVED_PREFIX = "kafka_"
 _NAMED = ("record", "enum", "fixed")
+_PRIMITIVE = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,17 @@ class _Reader:
     def __init__(self, own: dict[str, Any]) -> None:
         self._own = own
         self._fields: list[dict[str, Any]] = list(own["fields"])
-        self._shapes = {name: shape for name, shape in _shapes(own).items()}
-        self._named = _names(own)
+        self._shapes, self._named = _shapes_and_names(own)
         self._defined = set(self._named)  # the names that the reader's own fields define
 
     def add(self, text: str) -> str | None:
         """Take over the fields that a version adds; if it can't be done, change nothing and return why."""
         schema = json.loads(text)
-        shapes = _shapes(schema)
+        shapes, named = _shapes_and_names(schema)
         new = [field for name, field in _fields(schema).items() if name not in self._shapes]
         for name in shapes.keys() & self._shapes.keys():
             if shapes[name] != self._shapes[name]:
                 return f"{name}: has another type than in an earlier version"
-        named = _names(schema)
         for name in named.keys() & self._named.keys():
             if named[name] != self._named[name]:
                 return f"{name}: this type is defined in another way in an earlier version"
@@ -192,9 +191,17 @@ def _full_name(schema: Mapping[str, Any], namespace: str) -> str:
 
 def _shapes(schema: dict[str, Any]) -> dict[str, Any]:
     """What decides how the bytes of each field are read: types, logical types, names and symbols; no comments."""
-    names: dict[str, Any] = {}
-    namespace = _namespace(schema)
-    return {field["name"]: _shape(field["type"], names, namespace) for field in schema["fields"]}
+    shapes, _ = _shapes_and_names(schema)
+    return shapes
+
+
+def _shapes_and_names(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The shape of each field, and of each named type that the fields define."""
+    record = _full_name(schema, "")
+    names: dict[str, Any] = {record: record}  # a record may contain itself
+    shapes = {field["name"]: _shape(field["type"], names, _namespace(schema)) for field in schema["fields"]}
+    del names[record]
+    return shapes, names
 
 
 def _shape(kind: Any, names: dict[str, Any], namespace: str) -> Any:
@@ -202,7 +209,7 @@ def _shape(kind: Any, names: dict[str, Any], namespace: str) -> Any:
         return ("union", *(_shape(option, names, namespace) for option in kind))
     if isinstance(kind, str):
         full_name = kind if "." in kind or not namespace else f"{namespace}.{kind}"
-        return names.get(full_name, kind)
+        return kind if kind in _PRIMITIVE else names[full_name]
     inner = kind["type"]
     logical = (kind["logicalType"], kind.get("precision"), kind.get("scale", 0)) if "logicalType" in kind else ()
     if inner in _NAMED:
@@ -222,12 +229,6 @@ def _inside(kind: Mapping[str, Any], names: dict[str, Any], namespace: str) -> A
     if kind["type"] == "fixed":
         return kind["size"]
     return tuple((field["name"], _shape(field["type"], names, namespace)) for field in kind["fields"])
-
-
-def _names(schema: dict[str, Any]) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    _shape(schema, names, "")
-    return names
 
 
 def _without_redefinitions(kind: Any, defined: set[str], namespace: str) -> Any:

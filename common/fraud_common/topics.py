@@ -24,8 +24,8 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-# The record's timestamp is the broker's clock: bounds on event times, lag and retention depend on it, so no producer may
-# choose it.
+# The record's timestamp is the broker's clock: bounds on event times, lag and retention depend on it, so it is never the
+# producer's choice.
 _BROKER_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 _WORKING = Topic(10, {"max.message.bytes": str(MAX_RECORD_BYTES), **_BROKER_CLOCK})
 

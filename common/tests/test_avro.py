@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from fraud_common.avro import (
@@ -10,6 +11,7 @@ from fraud_common.avro import (
     Encoder,
     cents_to_bytes,
     decode,
+    latest_encoder,
     load_schema,
     parse_schema,
     schema_id_of,
@@ -141,6 +143,61 @@ def test_the_decoder_refuses_garbage_without_asking_and_asks_for_an_unknown_sche
         decoder.decode(b"\1garbage")
     with pytest.raises(RegistryUnavailable):
         decoder.decode(encoder.encode(RECORD))
+
+
+class Registry:
+    """The registry's answers, without one."""
+
+    url = "http://registry"
+
+    def __init__(self, versions: dict[int, str], deleted: dict[int, str]) -> None:
+        self._versions, self._all = versions, versions | deleted
+        self.asked = 0
+
+    def schema(self, schema_id: int) -> str | None:
+        self.asked += 1
+        return self._all.get(schema_id)
+
+    def known_versions(self, topic: str) -> list[tuple[int, str]]:
+        return list(self._versions.items()) if topic == TRANSACTIONS else []
+
+
+def schema_with(**types: Any) -> str:
+    """Our schema with other types of some fields; a type of None removes the field."""
+    schema = json.loads((SCHEMAS / SCHEMA_FILES[TRANSACTIONS]).read_text())
+    fields = [field | {"type": types.get(field["name"], field["type"])} for field in schema["fields"]]
+    return json.dumps(schema | {"fields": [field for field in fields if field["type"] is not None]})
+
+
+def test_the_decoder_reads_a_version_that_was_deleted_and_refuses_one_that_means_other_things() -> None:
+    """C1, C3: the same decision as Bronze."""
+    ours = schema_with()
+    micros = schema_with(event_time={"type": "long", "logicalType": "timestamp-micros"})
+    registry = Registry(
+        {1: ours, 2: schema_with(currency=None), 3: micros, 4: '"string"'}, {9: schema_with(metadata=None)}
+    )
+    decoder = Decoder(cast(SchemaRegistry, registry))
+    deleted = Encoder(parse_schema(schema_with(metadata=None)), 9).encode(RECORD)
+    assert decoder.decode(deleted)["user_id"] == RECORD["user_id"]
+    assert decoder.decode(Encoder(parse_schema(ours), 1).encode(RECORD))["merchant_category"] is None
+    for schema_id, reason in {
+        2: "currency: is missing",
+        3: "event_time: its type",
+        4: "no record of this",
+        5: "not in",
+    }.items():
+        value = Encoder(parse_schema(ours), schema_id).encode(RECORD)
+        for _ in range(2):  # the second time without a question
+            with pytest.raises(SerializationError, match=f"schema {schema_id} is .*{reason}"):
+                decoder.decode(value)
+    assert registry.asked == 6
+
+
+def test_encoders_use_the_newest_usable_version() -> None:
+    """C1."""
+    registry = Registry({1: schema_with(), 2: schema_with(currency=None)}, {})
+    registry.versions = registry.known_versions  # type: ignore[attr-defined]
+    assert latest_encoder(cast(SchemaRegistry, registry), TRANSACTIONS).schema_id == 1
 
 
 def test_a_record_as_text_has_amounts_as_a_person_writes_them() -> None:

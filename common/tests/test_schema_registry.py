@@ -18,6 +18,7 @@ QUESTIONS: dict[str, Callable[[SchemaRegistry], object]] = {
     "id_of": lambda registry: registry.id_of("t", '"string"'),
     "schema": lambda registry: registry.schema(1),
     "versions": lambda registry: registry.versions("t"),
+    "known_versions": lambda registry: registry.known_versions("t"),
     "latest_encoder": lambda registry: latest_encoder(registry, "t"),
 }
 
@@ -88,7 +89,7 @@ def test_an_unknown_id_is_none_and_an_unknown_subject_says_how_to_register_it(se
 
 def test_a_refusal_is_passed_on(server: str) -> None:
     registry = SchemaRegistry(f"{server}/strict")
-    with pytest.raises(UserError, match=r"^t-value: the registry refuses the schema: incompatible; a new field needs"):
+    with pytest.raises(UserError, match=r"^t-value: the registry refuses the schema: incompatible; the only change"):
         registry.register("t", '"string"')
 
 

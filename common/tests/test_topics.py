@@ -30,3 +30,8 @@ def test_dead_letters_are_kept_a_month_and_marks_are_compacted() -> None:
 
 def test_subjects() -> None:
     assert subject_of(TRANSACTIONS) == "transactions.raw-value"
+
+
+@pytest.mark.parametrize("topic", [TRANSACTIONS, LABELS, SCORED, DEAD_LETTERS])
+def test_timestamps_are_the_brokers(topic: str) -> None:
+    assert TOPICS[topic].config["message.timestamp.type"] == "LogAppendTime"

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from fraud_common.kafka import wait_for_broker
 from fraud_common.settings import load_settings
-from fraud_common.topics import SCHEMA_FILES, TOPICS, TRANSACTIONS
+from fraud_common.topics import SCHEMA_FILES, TOPICS, TRANSACTIONS, subject_of
 from ingestion_stack import count_in, wait_until
 from producer.progress import read_gauges
 from producer.settings import Settings
@@ -28,7 +28,8 @@ def test_topics_and_schemas_are_there(settings: Settings) -> None:
     }
     url = settings.schema_registry_url
     assert len(httpx2.get(f"{url}/subjects").json()) == len(SCHEMA_FILES)
-    assert httpx2.get(f"{url}/config").json() == {"compatibilityLevel": "BACKWARD"}
+    for topic in SCHEMA_FILES:
+        assert httpx2.get(f"{url}/config/{subject_of(topic)}").json() == {"compatibilityLevel": "FULL_TRANSITIVE"}
 
 
 def test_the_history_is_complete_and_the_live_rate_is_the_target_rate(settings: Settings) -> None:

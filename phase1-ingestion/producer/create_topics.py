@@ -1,9 +1,11 @@
 """The topics of the platform, as `fraud_common.topics` defines them, on a broker that may have some of them."""
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from fraud_common.errors import UserError
 from fraud_common.topics import TOPICS
+
+_TIMESTAMPS = "message.timestamp.type"
 
 
 def create_missing_topics(admin: AdminClient, replication: int) -> list[str]:
@@ -32,3 +34,27 @@ def create_missing_topics(admin: AdminClient, replication: int) -> list[str]:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise UserError(f"{name}: the broker refuses to create it: {error.args[0].str()}") from None
     return [topic.topic for topic in missing]
+
+
+def correct_timestamps(admin: AdminClient) -> list[str]:
+    """Let the broker's clock set the timestamps in topics that an earlier release created; return their names.
+
+    Messages that are there keep theirs.
+
+    Raises:
+        UserError: the broker refuses.
+    """
+    wanted = {name: value for name, topic in TOPICS.items() if (value := topic.config.get(_TIMESTAMPS))}
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
+    changed: list[str] = []
+    try:
+        for resource, answer in admin.describe_configs(resources).items():
+            if answer.result()[_TIMESTAMPS].value != wanted[resource.name]:
+                entry = ConfigEntry(_TIMESTAMPS, wanted[resource.name], incremental_operation=AlterConfigOpType.SET)
+                change = ConfigResource(ConfigResource.Type.TOPIC, resource.name, incremental_configs=[entry])
+                for done in admin.incremental_alter_configs([change]).values():
+                    done.result()
+                changed.append(resource.name)
+    except KafkaException as error:
+        raise UserError(f"kafka: {_TIMESTAMPS} can't be set: {error.args[0].str()}") from None
+    return changed

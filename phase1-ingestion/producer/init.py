@@ -7,7 +7,7 @@ from fraud_common.kafka import wait_for_broker
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import SCHEMA_FILES, subject_of
 
-from producer.create_topics import create_missing_topics
+from producer.create_topics import correct_timestamps, create_missing_topics
 from producer.settings import Settings
 
 
@@ -18,9 +18,12 @@ def run_init(settings: Settings) -> None:
         UserError: the broker or the registry does not answer, or refuses.
     """
     schemas = {topic: load_schema(settings.schema_dir / file)[0] for topic, file in SCHEMA_FILES.items()}
-    created = create_missing_topics(wait_for_broker(settings), settings.kafka_replication)
+    admin = wait_for_broker(settings)
+    created = create_missing_topics(admin, settings.kafka_replication)
     print(f"topics: {'created ' + ', '.join(created) if created else 'all exist'}")
+    if changed := correct_timestamps(admin):
+        print(f"topics: from now on the broker sets the timestamps in {', '.join(changed)}")
     registry = SchemaRegistry(settings.schema_registry_url)
     for topic, text in schemas.items():
         schema_id = registry.within(settings.connect_timeout_seconds, partial(registry.register, topic, text))
-        print(f"{subject_of(topic)}: schema id {schema_id}, BACKWARD compatible")
+        print(f"{subject_of(topic)}: schema id {schema_id}, FULL_TRANSITIVE compatible")
