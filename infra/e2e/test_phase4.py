@@ -3,7 +3,9 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
+import backlog
 import httpx2
 import pytest
 from feature_store import coverage
@@ -59,6 +61,25 @@ def test_kill_9(victim: str) -> None:
     wait_until(scored_by_now, "Postgres answers")
     before = scored_by_now()
     wait_until(lambda: scored_by_now() > before + 1000, f"1,000 payments more after kill -9 of {victim}")
+
+
+def test_a_backlog_kills_no_consumer() -> None:
+    """A1: the containers have the memory limits that users get; the checks below then count what the backlog was."""
+    consumers = {name: backlog.CONSUMERS[name] for name in ("feature-stream", "scorer", "model-quality")}
+    for name in consumers:
+        service(name).stop()
+    newest = datetime.fromtimestamp(coverage.clock(redis_client()) / 1000, UTC)
+    backlog.send(150_000, 5_000, "backlog", newest)
+    for name in consumers:
+        service(name).start()
+    watched = {name: backlog.watch(name) for name in consumers}
+    with backlog.sampling(watched):
+        for name, lag in consumers.items():
+            wait_until(lambda lag=lag: lag() < 2_000, f"{name} has caught up", 300)  # type: ignore[misc]
+    for each in watched.values():
+        print(f"| {each.service} | 150,000 waiting | peak {each.peak_mib} of {each.limit_mib} MiB |")
+        assert not each.was_killed, each
+        assert 0 < each.peak_mib < 0.9 * each.limit_mib, each
 
 
 def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
