@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from producer import metrics
 from producer.delivery import Delivery
 from producer.encoders import load_encoders
 from producer.pacing import Pacer
+from producer.position import START_OVER, combine, load_position, missing_in_kafka, save_position
 from producer.resume import Resume, find_resume
 from producer.settings import Settings
 from producer.simulation import Simulation, load_or_start, new_simulation
@@ -33,6 +35,9 @@ log = logging.getLogger("producer")
 
 # Messages that are encoded and queued at a time: small enough to stop within milliseconds.
 SLICE = 500
+SECONDS_BETWEEN_SAVES = 5.0
+# How long the stream pauses until everything is acknowledged; if it isn't by then, the next save comes later.
+SETTLE_SECONDS = 0.5
 
 
 class Simulator:
@@ -52,6 +57,8 @@ class Simulator:
         self._simulation = simulation
         self._encoders = encoders
         self._resume = resume
+        self._reached = resume.copy()  # what was handed to the delivery
+        self._saved_at = time.monotonic()
         self._delivery = delivery
         self._stop = stop
         self._stream = Stream(
@@ -108,6 +115,7 @@ class Simulator:
     def _send_payments(self, payments: Payments, positions: np.ndarray, day: int) -> None:
         records = list(self._records.transactions(payments, positions))
         self._send_records(TRANSACTIONS, payments.user, records)
+        np.maximum.at(self._reached.payments, self._partition[payments.user], positions)
         if self._settings.fraud_burst and day >= self._simulation.live_day:
             self._send_burst(payments, positions)
         if self._settings.invalid_rate:
@@ -166,6 +174,10 @@ class Simulator:
         due = labels.take(np.arange(count))
         self._day_labels = labels.take(np.arange(count, len(labels)))
         self._send_records(LABELS, due.user, list(self._records.labels(due)))
+        # They are in the stream's order, and of several in a partition the last one counts.
+        partition = self._partition[due.user]
+        self._reached.label_reported[partition] = due.reported_ms
+        self._reached.label_position[partition] = due.position
 
     def _catch_up_labels(self, first_day: int) -> None:
         """After a crash labels may lag behind the payments: send those of the days before."""
@@ -177,13 +189,50 @@ class Simulator:
         start, live = self._simulation.start_day, self._simulation.live_day
         metrics.SIMULATED_TIME.set(clock_ms / 1000)
         metrics.BACKFILL_SENT.set(min(live - start, clock_ms / DAY_MS - start))
+        if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_SAVES:
+            if self._delivery.settle(SETTLE_SECONDS):
+                self.save_position()
+            self._saved_at = time.monotonic()
+
+    def save_position(self) -> None:
+        """Keep how far the stream is; call it when everything is acknowledged."""
+        path = position_file(self._settings)
+        try:
+            save_position(path, self._simulation, self._reached)
+        except OSError as error:  # Kafka knows it, too
+            log.warning("%s: %s; free some space: after Kafka's retention only this file has the position", path, error)
+
+
+def position_file(settings: Settings) -> Path:
+    """Where the simulator's position is kept."""
+    return settings.state_dir / "position.json"
+
+
+def find_start(settings: Settings, simulation: Simulation, in_kafka: Resume) -> Resume:
+    """Where the stream resumes, by Kafka and by the file; a line in the log where they disagree.
+
+    Raises:
+        UserError: the file can't be used.
+    """
+    saved = load_position(position_file(settings), simulation, in_kafka.partitions)
+    resume = combine(in_kafka, saved)
+    if lost := missing_in_kafka(in_kafka, saved):
+        log.warning(
+            "partitions %s of %s have none of the messages that were sent to them: retention deleted them, or the "
+            "topic was deleted and made again; continuing after them. To send the history again: %s",
+            lost,
+            TRANSACTIONS,
+            START_OVER,
+        )
+    return resume
 
 
 def run_producer(settings: Settings, stop: threading.Event) -> None:
     """Connect, find where the stream resumes, send until `stop` is set, then deliver what is in flight.
 
     Raises:
-        UserError: the broker or the registry does not answer, or the settings don't fit this stack's history.
+        UserError: the broker or the registry does not answer, the settings don't fit this stack's history, or the
+            client doesn't know what became of some messages.
     """
     partitions = require_topics(wait_for_broker(settings), TRANSACTIONS, LABELS, DEAD_LETTERS)
     if settings.simulator == "off":
@@ -196,7 +245,7 @@ def run_producer(settings: Settings, stop: threading.Event) -> None:
     simulation = load_or_start(settings.state_dir / "simulation.json", new)
     registry = SchemaRegistry(settings.schema_registry_url)
     encoders = registry.within(settings.connect_timeout_seconds, lambda: load_encoders(settings, registry))
-    resume = find_resume(settings, registry, partitions[TRANSACTIONS])
+    resume = find_start(settings, simulation, find_resume(settings, registry, partitions[TRANSACTIONS]))
     delivery = Delivery(settings)
     simulator = Simulator(
         settings, simulation=simulation, encoders=encoders, resume=resume, delivery=delivery, stop=stop
@@ -206,6 +255,7 @@ def run_producer(settings: Settings, stop: threading.Event) -> None:
     log.info("running", extra={**vars(simulation), "resumed": resume.found_anything})
     try:
         simulator.run()
-    finally:
         delivery.flush()
+        simulator.save_position()
+    finally:
         log.info("stopped", extra={**vars(delivery.counts), "delivered": delivery.delivered})

@@ -1,7 +1,8 @@
 """Where the simulator resumes after a stop or a crash: Kafka itself says what it has.
 
 Within a partition messages keep the order of the stream (idempotent producer), so the last one of each partition says
-exactly which of that partition's messages are there. Only the missing ones are sent.
+exactly which of that partition's messages are there. Only the missing ones are sent. `position` is for partitions from
+which retention has deleted them all.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,15 @@ class Resume:
     payments: np.ndarray  # (partitions,) position or -1
     label_reported: np.ndarray  # (partitions,) reported_ms of the last label, or -1
     label_position: np.ndarray  # (partitions,) the position of that label's payment, or -1
+
+    @classmethod
+    def nothing(cls, partitions: int) -> "Resume":
+        """Kafka has nothing of the simulator."""
+        return cls(*(np.full(partitions, NOTHING_SENT) for _ in range(3)))
+
+    def copy(self) -> "Resume":
+        """One that changes independently."""
+        return Resume(self.payments.copy(), self.label_reported.copy(), self.label_position.copy())
 
     @property
     def partitions(self) -> int:
@@ -73,7 +83,7 @@ def find_resume(settings: Settings, registry: SchemaRegistry, partitions: int) -
         UserError: the registry does not answer, or the broker refuses.
     """
     decoder, client = Decoder(registry), make_reader(settings)
-    resume = Resume(*(np.full(partitions, NOTHING_SENT) for _ in range(3)))
+    resume = Resume.nothing(partitions)
     payments = _last_of_each_partition(client, TRANSACTIONS, _reader(decoder, _payment_position))
     for partition, position in payments.items():
         resume.payments[partition] = position
@@ -105,14 +115,17 @@ def _reader[T](decoder: Decoder, read: Callable[[dict[str, Any]], T | None]) -> 
     return read_value
 
 
-def _last_of_each_partition[T](consumer: Consumer, topic: str, read: Callable[[bytes], T | None]) -> dict[int, T]:
+def _last_of_each_partition[T: (int, tuple[int, int])](
+    consumer: Consumer, topic: str, read: Callable[[bytes], T | None]
+) -> dict[int, T]:
     """The newest of the simulator's own messages in each partition.
 
     Args:
         read: takes a message's value and returns what the caller needs, or None if the simulator did not send it.
 
     Returns:
-        partition -> what `read` returned; partitions without any are absent.
+        partition -> the largest of what `read` returned, since an old message may have been sent again from the dead
+        letters; partitions without any are absent.
     """
     found: dict[int, T] = {}
     for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
@@ -123,7 +136,7 @@ def _last_of_each_partition[T](consumer: Consumer, topic: str, read: Callable[[b
             values = _values(consumer, TopicPartition(topic, partition, start), end)
             own = [item for item in map(read, values) if item is not None]
             if own:
-                found[partition] = own[-1]
+                found[partition] = max(own)
             end, window = start, window * 10
     return found
 

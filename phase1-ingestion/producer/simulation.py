@@ -1,8 +1,10 @@
 """Which simulated history this stack has: decided at its first start, and kept in the volume producer-state."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fraud_common.errors import UserError
 
@@ -38,7 +40,7 @@ def load_or_start(path: Path, new: Simulation) -> Simulation:
     """
     try:
         if not path.exists():
-            path.write_text(json.dumps(asdict(new)))
+            write_atomically(path, asdict(new))
             return new
         existing = Simulation(**json.loads(path.read_text()))
     except (OSError, TypeError, json.JSONDecodeError) as error:
@@ -51,3 +53,22 @@ def load_or_start(path: Path, new: Simulation) -> Simulation:
                 "set it back in .env, or start over with: make clean"
             )
     return existing
+
+
+def write_atomically(path: Path, content: dict[str, Any]) -> None:
+    """Replace a JSON file; after a crash or a power cut it has the old content or the new one.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
