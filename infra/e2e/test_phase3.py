@@ -11,7 +11,7 @@ from fraud_common.settings import load_settings
 from kills import kill_main_process
 from lake import delta_table, rows
 from lakehouse.first_run import PIPELINE, AirflowSettings, connect
-from oracle import assert_same, current_features, training_example
+from oracle import assert_same, current_features, data_clock, training_example
 
 PERIOD_SECONDS = 2
 
@@ -103,13 +103,14 @@ def test_gold_equals_the_oracle_after_kills_in_mid_run(healed_run: datetime) -> 
     examples = delta_table("gold/mart_training_examples", healed_run).to_pandas().set_index("transaction_id")
     features = delta_table("gold/mart_fraud_features", healed_run).to_pandas().set_index("user_id")
     assert silver["transaction_id"].is_unique
-    matured = silver[silver["event_time"] <= silver["event_time"].max() - pd.Timedelta(days=14)]
+    clock = data_clock(silver)
+    matured = silver[silver["event_time"] <= clock - pd.Timedelta(days=14)]
     assert sorted(matured["transaction_id"]) == sorted(examples.index)
     for _, payment in matured.sample(200, random_state=1).iterrows():
         expected = training_example(payment, silver, labels, merchants)
         assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
     for user in features.sample(100, random_state=1).index:
-        expected = current_features(user, silver, labels, silver["event_time"].max())
+        expected = current_features(user, silver, labels, clock)
         assert_same(features.loc[user].to_dict(), expected, user)
     print(f"| Gold | examples {len(examples):,} | users {len(features):,} | all equal to the oracle |")
 

@@ -11,11 +11,18 @@ import pandas as pd
 WINDOWS = (1, 7, 30)
 HIGH_AMOUNT = 500
 RISK = {"low": 0, "medium": 1, "high": 2}
+CLOCK_RANK = 3
 
 
 def days(n: int) -> pd.Timedelta:
     """So many days."""
     return pd.Timedelta(days=n)
+
+
+def data_clock(payments: pd.DataFrame) -> pd.Timestamp:
+    """The third-newest of the users' newest event times; with fewer users, the oldest of these."""
+    newest = sorted(payments.groupby("user_id")["event_time"].max(), reverse=True)
+    return newest[:CLOCK_RANK][-1]
 
 
 def user_features(before: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
@@ -62,6 +69,22 @@ def merchant_features(
     return features
 
 
+def category_and_risk(given: Any, merchant_id: str, merchants: pd.DataFrame) -> tuple[str, int]:
+    """The category that a payment gives (null or empty if none), with its risk in the seed; else the merchant's."""
+    if isinstance(given, str) and given:
+        risks = [RISK[risk] for risk in merchants.loc[merchants["category"] == given, "category_risk"]]
+        return given, max(risks, default=1)
+    known = merchants[merchants["merchant_id"] == merchant_id]
+    return ("unknown", 1) if known.empty else (known["category"].iloc[0], RISK[known["category_risk"].iloc[0]])
+
+
+def merchant_category(payments: pd.DataFrame, merchants: pd.DataFrame, merchant_id: str) -> tuple[str, int]:
+    """A merchant's category and its risk: the newest that its payments give up to the data clock, else the seed's."""
+    own = payments[(payments["merchant_id"] == merchant_id) & (payments["event_time"] <= data_clock(payments))]
+    own = own[own["merchant_category"].fillna("") != ""].sort_values(["event_time", "merchant_category"])
+    return category_and_risk(None if own.empty else own["merchant_category"].iloc[-1], merchant_id, merchants)
+
+
 def training_example(
     payment: pd.Series, payments: pd.DataFrame, labels: pd.DataFrame, merchants: pd.DataFrame
 ) -> dict[str, Any]:
@@ -81,21 +104,21 @@ def training_example(
     features["transactions_1d_to_30d"] = features["transactions_1d"] / month if month else 0
     features["amount_1d_to_30d"] = features["amount_sum_1d"] / features["amount_sum_30d"] if month else 0
 
-    known = merchants[merchants["merchant_id"] == payment["merchant_id"]]
+    category, risk = category_and_risk(payment.get("merchant_category"), payment["merchant_id"], merchants)
     own_labels = labels[labels["transaction_id"] == payment["transaction_id"]].sort_values("reported_at")
     return features | {
         "amount": payment["amount"],
         "event_hour": now.hour,
         "is_night": now.hour < 6,
         "is_weekend": now.day_of_week >= 5,
-        "merchant_category": known["category"].iloc[0] if len(known) else "unknown",
-        "merchant_category_risk": RISK[known["category_risk"].iloc[0]] if len(known) else 1,
+        "merchant_category": category,
+        "merchant_category_risk": risk,
         "is_fraud": bool(own_labels["is_fraud"].iloc[-1]) if len(own_labels) else False,
     }
 
 
 def current_features(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
-    """A user's state now, the newest event included."""
+    """A user's state at the data clock, an event of that very moment included."""
     own = payments[(payments["user_id"] == user_id) & (payments["event_time"] <= as_of)]
     features = user_features(own, as_of)
     features["confirmed_frauds"] = (frauds_known(labels, as_of)["user_id"] == user_id).sum()

@@ -1,4 +1,5 @@
-"""A small world with all difficulties: late payments, copies, two in one millisecond, late and revised labels.
+"""A small world with all difficulties: late payments, copies, two in one millisecond, wrong times, late and revised
+labels, categories that some payments give.
 
 Written as Bronze's Delta tables, batch by batch, as spark-streaming would; the oracle reads the same data frames.
 """
@@ -16,6 +17,10 @@ START = datetime(2019, 3, 1, tzinfo=UTC)
 DAYS = 75
 USERS, MERCHANTS, PAYMENTS = 60, 45, 6000
 DAY = timedelta(days=1)
+# Two users with payments of wrong times: one pays nowhere else, the other is among the others' merchants.
+WRONG_TIME_USERS = ("u7", "u-wrong")
+# In the seed, low and high; not in the seed; empty, as some senders write nothing.
+CATEGORIES = ("fuel", "gaming", "lottery", "")
 
 TRANSACTIONS = pa.schema(
     [
@@ -25,6 +30,7 @@ TRANSACTIONS = pa.schema(
         ("currency", pa.string()),
         ("merchant_id", pa.string()),
         ("merchant_name", pa.string()),
+        ("merchant_category", pa.string()),
         ("country", pa.string()),
         ("city", pa.string()),
         ("device_id", pa.string()),
@@ -49,7 +55,7 @@ LABELS = pa.schema(
         ("fraud_type", pa.string()),
         ("event_time", pa.timestamp("us", "UTC")),
         ("reported_at", pa.timestamp("us", "UTC")),
-        *[TRANSACTIONS.field(name) for name in TRANSACTIONS.names[13:]],
+        *[TRANSACTIONS.field(name) for name in TRANSACTIONS.names[14:]],
     ]
 )
 
@@ -82,7 +88,22 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
             "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
             "event_time": pd.to_datetime(START) + pd.to_timedelta(milliseconds, unit="ms"),
             "is_international": rng.random(PAYMENTS) < 0.2,
+            "merchant_category": np.where(rng.random(PAYMENTS) < 0.3, rng.choice(CATEGORIES, PAYMENTS), None),
         }
+    )
+
+
+def make_wrong_times(payments: pd.DataFrame) -> pd.DataFrame:
+    """Payments of two users in 2000, in a year between, today, and as far ahead as Bronze takes."""
+    now = pd.Timestamp(datetime.now(UTC)).floor("ms")
+    times = [pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2012-06-30 23:59:59.999", tz="UTC"), now]
+    times.append(now + pd.Timedelta(minutes=4))
+    rows = payments.sample(len(times) * len(WRONG_TIME_USERS), random_state=5)
+    return rows.assign(
+        transaction_id=[f"wrong-{i}" for i in range(len(rows))],
+        user_id=np.repeat(WRONG_TIME_USERS, len(times)),
+        event_time=times * len(WRONG_TIME_USERS),
+        merchant_category="lottery",
     )
 
 
@@ -104,7 +125,10 @@ def make_labels(payments: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
 
 
 def make_batches(seed: int) -> list[Batch]:
-    """Three batches: most of the world; then also what came very late, with copies; then the rest."""
+    """Three batches: most of the world; then also what came very late, with copies and wrong times; then the rest.
+
+    Categories are in the second and third batch only: Bronze of the first has no column for them.
+    """
     rng = np.random.default_rng(seed)
     payments = make_payments(rng)
     labels = make_labels(payments, rng)
@@ -118,10 +142,15 @@ def make_batches(seed: int) -> list[Batch]:
     batches = []
     for number in range(3):
         sent = payments[arrival == number]
+        if number == 1:
+            sent = pd.concat([sent, make_wrong_times(payments)])
         # Copies: within the batch, of earlier batches, and one that claims another amount.
         copies = payments[arrival <= number].sample(30, random_state=number)
         copies = copies.assign(amount=copies["amount"] + 1)
-        batches.append(Batch(pd.concat([sent, copies], ignore_index=True), labels[label_arrival == number]))
+        sent = pd.concat([sent, copies], ignore_index=True)
+        if number == 0:
+            sent = sent.drop(columns="merchant_category")
+        batches.append(Batch(sent, labels[label_arrival == number]))
     return batches
 
 
@@ -173,6 +202,7 @@ class Bronze:
 
 def _append(table: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
     rows = rows.assign(amount=[f"{a:.2f}" for a in rows["amount"]]) if "amount" in rows else rows
+    schema = pa.schema([field for field in schema if field.name in rows])
     arrays = []
     for field in schema:
         values = rows[field.name]
@@ -188,6 +218,8 @@ def _append(table: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
         f"s3://lakehouse/bronze/{table}",
         pa.Table.from_arrays(arrays, schema=schema),
         mode="append",
+        # As Spark does: a field that the table lacks is added to it.
+        schema_mode="merge",
         partition_by=["event_date"],
         storage_options=BRONZE_STORAGE,
     )

@@ -1,14 +1,38 @@
 {# The times that a model needs. They are read once and become constants in the query, so that Trino can skip the files
    and partitions that they rule out. #}
 
-{# The data clock: the newest event time in Silver. Replayed data of any year has its own present. #}
+{# The data clock: the third-newest of the users' newest event times; with fewer users, the oldest of these. Replayed
+   data of any year has its own present, and two users with a wrong time can't move it. A payment that is newer than the
+   clock waits: it is in windows and examples once the clock has passed it. #}
 {% macro as_of() -%}
-    {{ moments({'as_of': newest_event()}).as_of }}
+    {{ moments({'as_of': data_clock()}).as_of }}
 {%- endmacro %}
 
-{% macro newest_event() -%}
-    select max(event_time) from {{ ref('stg_transactions') }}
-    where event_date = (select max(event_date) from {{ ref('stg_transactions') }})
+{% macro data_clock() -%}
+    select min(newest) from (
+        select max(event_time) as newest
+        from {{ ref('stg_transactions') }}
+        {{ days_of_the_clock() }}
+        group by user_id
+        order by newest desc
+        limit {{ var('data_clock_rank') }}
+    )
+{%- endmacro %}
+
+{# The newest days suffice if enough users paid on them: all other users' newest payments are older. If they don't, all
+   days are read. #}
+{% macro days_of_the_clock() -%}
+    {%- if execute -%}
+        {%- set silver = ref('stg_transactions') -%}
+        {%- set newest = run_query(
+            'select count(distinct user_id) as users, cast(min(event_date) as varchar) as since from ' ~ silver
+            ~ ' where event_date >= (select min(event_date) from'
+            ~ ' (select distinct event_date from ' ~ silver ~ ' order by event_date desc limit 3))'
+        ).rows[0] -%}
+        {%- if newest.users >= var('data_clock_rank') -%}
+            where event_date >= date '{{ newest.since }}'
+        {%- endif -%}
+    {%- endif -%}
 {%- endmacro %}
 
 {# The newest value of a time column of a relation. #}

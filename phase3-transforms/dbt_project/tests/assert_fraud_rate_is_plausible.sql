@@ -1,4 +1,6 @@
 -- Between one in 10,000 and one in 20 of the matured payments are fraud, once there are enough of them for an estimate.
+-- Data without labels, or with more fraud than usual, is legal: a warning, since a model trained on it needs a look.
+{{ config(severity='warn') }}
 select
     count(*) as examples,
     avg(cast(is_fraud as double)) as fraud_rate

@@ -16,7 +16,7 @@ days as (
         count(*) as transactions
     from {{ ref('stg_transactions') }}
     where
-        event_date >= (select max(event_date) from {{ ref('stg_transactions') }}) - interval '7' day
+        event_date >= date({{ as_of() }}) - interval '7' day
         and loaded_at <= (select max(transactions_through) from {{ ref('mart_hourly_metrics') }})
     group by event_date
 ),

@@ -5,5 +5,5 @@ select
     loaded_at
 from {{ ref('stg_transactions') }}
 where
-    event_date >= (select max(event_date) from {{ ref('stg_transactions') }}) - interval '2' day
+    event_date >= date({{ as_of() }}) - interval '2' day
     and event_time > loaded_at + interval '5' minute

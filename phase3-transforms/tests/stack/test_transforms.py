@@ -5,8 +5,8 @@ import pytest
 from feature_store.layout import Label, PaymentEvent, unpack_user
 from features import USER_FEATURES, UserFeatures, milliseconds
 from lake import dbt, delta_table, rows, run_pipeline
-from oracle import assert_same, current_features, merchant_features, training_example
-from world import DAY, START, Batch, Bronze, bronze_rows
+from oracle import assert_same, current_features, data_clock, merchant_category, merchant_features, training_example
+from world import DAY, START, WRONG_TIME_USERS, Batch, Bronze, bronze_rows
 
 GOLD = {
     "mart_training_examples": "transaction_id",
@@ -18,6 +18,19 @@ GOLD = {
 # What a row says about the run that made it.
 OF_THE_RUN = ["matured_through", "transactions_through", "labels_through"]
 MATURITY = 14 * DAY
+# What a sender knows of a payment.
+PAYMENT = [
+    "transaction_id",
+    "user_id",
+    "amount",
+    "merchant_id",
+    "merchant_category",
+    "country",
+    "device_id",
+    "device_type",
+    "event_time",
+    "is_international",
+]
 # The data tests that compare Gold with Silver.
 COMPLETENESS = ("assert_hours_are_complete", "assert_examples_are_complete")
 
@@ -33,7 +46,7 @@ def all_gold() -> dict[str, pd.DataFrame]:
 
 
 def as_of(bronze: Bronze) -> pd.Timestamp:
-    return bronze.silver()["event_time"].max()
+    return data_clock(bronze.silver())
 
 
 def assert_gold_equals(before: dict[str, pd.DataFrame]) -> None:
@@ -123,14 +136,62 @@ def test_fraud_features_equal_the_oracle(bronze: Bronze) -> None:
         assert_same(features.loc[user].to_dict(), current_features(user, silver, bronze.labels, as_of(bronze)), user)
 
 
-def test_merchant_risk_equals_the_oracle(bronze: Bronze) -> None:
+def test_merchant_risk_equals_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:
     silver = bronze.silver()
     risk = gold("mart_merchant_risk").set_index("merchant_id")
-    assert set(silver["merchant_id"]) <= set(risk.index)
-    assert risk.loc["x40", "merchant_category"] == "unknown"
+    assert set(silver["merchant_id"]) | set(merchants["merchant_id"]) == set(risk.index)
     for merchant in set(silver["merchant_id"]):
+        category, category_risk = merchant_category(silver, merchants, merchant)
         expected = merchant_features(silver, bronze.labels, merchant, as_of(bronze).floor("D"))
+        expected |= {"merchant_category": category, "merchant_category_risk": category_risk}
         assert_same(risk.loc[merchant].to_dict(), expected, merchant)
+
+
+def test_payments_give_categories_once_bronze_has_the_column(bronze: Bronze) -> None:
+    """Those that came before it have that of the seed, or none."""
+    silver = rows("select transaction_id, merchant_category from silver.stg_transactions").set_index("transaction_id")
+    expected = bronze.silver().set_index("transaction_id")["merchant_category"].replace({"": None})
+    found = silver.loc[expected.index, "merchant_category"]
+    assert found.dropna().to_dict() == expected.dropna().to_dict()
+    assert set(found.dropna()) == {"fuel", "gaming", "lottery"}
+    assert found.isna().sum() > 3000
+
+
+def test_wrong_times_move_nobody_elses_windows(bronze: Bronze, merchants: pd.DataFrame) -> None:
+    """B1: Gold is what it would be without the payments of 2000, 2012, today and four minutes ahead, but for the two
+    users who sent them. They wait in Silver until the data clock passes them.
+    """
+    silver, labels = bronze.silver(), bronze.labels
+    wrong = silver[silver["transaction_id"].str.startswith("wrong-")]
+    assert len(wrong) == 8
+    rest = silver[~silver["user_id"].isin(WRONG_TIME_USERS)]
+    clock = as_of(bronze)
+    assert clock in set(rest["event_time"])
+    assert clock >= sorted(rest.groupby("user_id")["event_time"].max())[-3]
+    profiles = gold("mart_user_risk_profiles").set_index("user_id")
+    assert (profiles["as_of"] == clock).all()
+    for user in set(rest["user_id"]):
+        assert_same(profiles.loc[user].to_dict(), _profile(rest, user, clock), user)
+    examples = gold("mart_training_examples").set_index("transaction_id")
+    early = wrong[wrong["event_time"] < pd.Timestamp(START)]
+    assert set(wrong["transaction_id"]) & set(examples.index) == set(early["transaction_id"])
+    for _, payment in early.iterrows():
+        expected = training_example(payment, silver, labels, merchants)
+        assert_same(examples.loc[payment["transaction_id"]].to_dict(), expected, payment["transaction_id"])
+    # An hour with a payment is a row, whatever its year, and no hour between is.
+    hours = gold("mart_hourly_metrics")["metric_hour"]
+    assert hours[hours < pd.Timestamp(START)].tolist() == sorted(set(early["event_time"].dt.floor("h")))
+    ((spine,),) = rows("select count(*) from gold.time_spine_hours where date_hour = timestamp '2000-01-01'").to_numpy()
+    assert spine == 1
+
+
+def _profile(payments: pd.DataFrame, user: str, clock: pd.Timestamp) -> dict[str, object]:
+    own = payments[(payments["user_id"] == user) & payments["event_time"].between(clock - pd.Timedelta(days=30), clock)]
+    return {
+        "transactions_30d": len(own),
+        "amount_max_30d": own["amount"].max() if len(own) else 0,
+        "last_event_time": own["event_time"].max() if len(own) else None,
+    }
 
 
 def test_hourly_metrics_count_every_payment_and_every_known_fraud(bronze: Bronze) -> None:
@@ -187,7 +248,7 @@ def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
         transaction_id="again-" + payments["transaction_id"], event_time=payments["event_time"] + shift
     )
     later = later[later["event_time"] <= as_of(bronze)]
-    bronze.load(Batch(later[list(payments.columns[:9])], bronze.labels.head(0)))
+    bronze.load(Batch(later[PAYMENT], bronze.labels.head(0)))
     dbt("run", "--select", "staging", "int_training_entity_rows")
     # Data tests at this moment don't report what Gold has not received yet as lost.
     dbt("test", "--select", *COMPLETENESS)
@@ -206,11 +267,14 @@ def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
 
 
 def test_who_stops_paying_decays_to_zero(bronze: Bronze) -> None:
-    """The last test, since it moves the data clock: one user pays once more, 40 days later."""
+    """The last test, since it moves the data clock: one user pays once more, 40 days later.
+
+    Two others have payments of today, so this one's is the third-newest.
+    """
     payment = bronze.silver().iloc[[0]]
     user = payment["user_id"].iloc[0]
     later = payment.assign(transaction_id="much-later", event_time=as_of(bronze) + 40 * DAY)
-    bronze.load(Batch(later[list(payment.columns[:9])], bronze.labels.head(0)))
+    bronze.load(Batch(later[PAYMENT], bronze.labels.head(0)))
     run_pipeline()
     features = gold("mart_fraud_features").set_index("user_id")
     assert features.loc[user, "transactions_30d"] == 1

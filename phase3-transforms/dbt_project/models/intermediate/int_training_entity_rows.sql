@@ -6,7 +6,7 @@
 {%- set examples = examples_so_far() -%}
 {%- set everything = not examples -%}
 {%- set queries = {
-    'as_of': newest_event(),
+    'as_of': data_clock(),
     'transactions': newest('loaded_at', ref('stg_transactions')),
     'labels': newest('loaded_at', ref('stg_labels'))
 } -%}
@@ -19,6 +19,8 @@
 {%- endif -%}
 {%- set known = moments(queries) -%}
 {%- set matured = known.as_of ~ " - interval '" ~ var('label_maturity_days') ~ "' day" -%}
+{#- What has matured stays so: while there are only one or two users, a new one can set the data clock back. -#}
+{%- set matured = matured if everything else 'greatest(' ~ matured ~ ', ' ~ known.matured_before ~ ')' -%}
 
 with
 
@@ -64,14 +66,15 @@ transactions as (
         where loaded_at > {{ known.labels_before }}
     ),
 
-    {# A payment that came late is history for the payments of its user and of its merchant in the 30 days after it. #}
+    {# A payment that came late is history for the payments of its user and of its merchant in the 30 days after it.
+       Grouped by month, one of another year does not change all examples of the years between. #}
     late_for_users as (
         select
             user_id,
             min(event_time) as first_time,
             max(event_time) as last_time
         from arrived
-        group by user_id
+        group by user_id, date_trunc('month', event_date)
     ),
 
     late_for_merchants as (
@@ -80,7 +83,7 @@ transactions as (
             min(event_date) as first_date,
             max(event_date) as last_date
         from arrived
-        group by merchant_id
+        group by merchant_id, date_trunc('month', event_date)
     ),
 
     {# So is a label that came late, from its report on: for its user for ever, for its merchant while the labelled
@@ -103,7 +106,7 @@ transactions as (
         inner join transactions
             on reported.transaction_id = transactions.transaction_id and reported.event_date = transactions.event_date
         where reported.reported_at <= {{ matured }}
-        group by transactions.merchant_id
+        group by transactions.merchant_id, date_trunc('month', reported.event_date)
     ),
 
     changed as (
@@ -163,13 +166,22 @@ transactions as (
     ),
 {% endif %}
 
-entity_rows as (
+chosen as (
     select
         transactions.*,
-        (row_number() over (order by transactions.event_time) - 1) / {{ var('training_slice') }} as slice
+        date_diff('day', lag(transactions.event_time) over (order by transactions.event_time), transactions.event_time)
+        > {{ var('training_gap_days') }} as follows_gap
     from transactions
     inner join changed
         on transactions.transaction_id = changed.transaction_id and transactions.event_date = changed.event_date
+),
+
+entity_rows as (
+    select
+        *,
+        (row_number() over (order by event_time) - 1) / {{ var('training_slice') }}
+        + count_if(follows_gap) over (order by event_time) as slice
+    from chosen
 ),
 
 final as (

@@ -8,9 +8,28 @@ merchants as (
     select * from {{ ref('merchants') }}
 ),
 
+category_risks as (
+    {{ category_risks() }}
+),
+
 final as (
     select
-        transactions.*,
+        ---------- the payment
+        transactions.transaction_id,
+        transactions.user_id,
+        transactions.merchant_id,
+        transactions.device_id,
+        transactions.amount,
+        transactions.currency,
+        transactions.is_international,
+        transactions.device_type,
+        transactions.merchant_name,
+        transactions.country,
+        transactions.city,
+        transactions.event_time,
+        transactions.event_date,
+        transactions.loaded_at,
+        transactions.is_late,
 
         ---------- features that need the payment and its merchant's category only
         {% for name, expression in payment_features().items() %}{{ expression }} as {{ name }},
@@ -20,6 +39,8 @@ final as (
     from transactions
     left join merchants
         on transactions.merchant_id = merchants.merchant_id
+    left join category_risks
+        on transactions.merchant_category = category_risks.category
 )
 
 select * from final

@@ -1,7 +1,5 @@
 {{ config(materialized='table') }}
-{#- Each run computes all rows for a new moment, so it replaces the table. The old table lists all users who ever paid,
-    so the run need not read all of Silver for them. -#}
-{%- set before = load_cached_relation(this) if execute and not flags.FULL_REFRESH -%}
+{#- Each run computes all rows for a new moment, so it replaces the table. -#}
 {%- set as_of = as_of() -%}
 
 with
@@ -12,11 +10,7 @@ velocity as (
 
 {# A user who paid once stays, with zeros after 30 days without a payment. #}
 known_users as (
-    {% if before %}
-        select user_id from {{ this }}
-    {% else %}
-        select distinct user_id from {{ ref('stg_transactions') }}
-    {% endif %}
+    select distinct user_id from {{ ref('stg_transactions') }}
 ),
 
 users_with_frauds as (
@@ -33,7 +27,7 @@ frauds as (
 
 final as (
     select
-        coalesce(velocity.user_id, known_users.user_id) as user_id,
+        known_users.user_id,
 
         {% for name in user_payment_features() %}coalesce(velocity.{{ name }}, 0) as {{ name }},
         {% endfor %}
@@ -41,11 +35,11 @@ final as (
         {% endfor %}
         velocity.last_event_time,
         {{ as_of }} as as_of
-    from velocity
-    full outer join known_users
-        on velocity.user_id = known_users.user_id
+    from known_users
+    left join velocity
+        on known_users.user_id = velocity.user_id
     left join frauds
-        on coalesce(velocity.user_id, known_users.user_id) = frauds.entity_row_id
+        on known_users.user_id = frauds.entity_row_id
 )
 
 select * from final

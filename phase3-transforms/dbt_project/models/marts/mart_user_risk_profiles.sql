@@ -1,4 +1,5 @@
 {{ config(materialized='table') }}
+{%- set as_of = as_of() -%}
 {#- These thresholds are for people who read reports; the model that scores payments uses none of them. -#}
 
 with
@@ -17,7 +18,9 @@ main_countries as (
             country,
             count(*) as payments
         from {{ ref('stg_transactions') }}
-        where event_date >= date({{ as_of() }}) - interval '30' day
+        where
+            event_date >= date({{ as_of }}) - interval '30' day
+            and event_time between {{ as_of }} - interval '30' day and {{ as_of }}
         group by user_id, country
     )
     group by user_id

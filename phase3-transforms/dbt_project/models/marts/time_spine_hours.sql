@@ -1,5 +1,20 @@
 {{ config(materialized='view') }}
-{#- sequence() makes at most 10,000 values: 27 years of days. -#}
-select cast(days.date_day as timestamp(3)) + hours.hour_of_day * interval '1' hour as date_hour
-from unnest(sequence(date '2010-01-01', date '2037-01-01', interval '1' day)) as days (date_day)
-cross join unnest(sequence(0, 23)) as hours (hour_of_day)
+{#- Every hour that an event may be of. sequence() makes at most 10,000 values, so years are made first. -#}
+with
+
+years as (
+    select all_years.first_hour
+    from unnest(
+        sequence(timestamp '2000-01-01 00:00:00.000', timestamp '2036-01-01 00:00:00.000', interval '1' year)
+    ) as all_years (first_hour)
+),
+
+final as (
+    select hours.date_hour
+    from years
+    cross join unnest(
+        sequence(years.first_hour, years.first_hour + interval '1' year - interval '1' hour, interval '1' hour)
+    ) as hours (date_hour)
+)
+
+select * from final

@@ -31,6 +31,8 @@ renamed as (
 
         ---------- merchant and location
         merchant_name,
+        {# An empty text is no category. #}
+        nullif({{ bronze_column('transactions', 'merchant_category') }}, '') as merchant_category,
         country,
         city,
 
@@ -47,12 +49,20 @@ renamed as (
 ),
 
 {% if is_incremental() %}
+    {# The days on which a copy may be. The days between the oldest and the newest would be years if one payment has a
+       wrong time. #}
+    days_of_copies as (
+        select distinct source_days.event_date + shifts.days * interval '1' day as event_date
+        from (select distinct event_date from source) as source_days
+        cross join unnest(sequence(-{{ var('duplicate_days') }}, {{ var('duplicate_days') }})) as shifts (days)
+    ),
+
     existing as (
         select transaction_id
         from {{ this }}
         where
-            event_date >= (select min(event_date) from source) - interval '{{ var("duplicate_days") }}' day
-            and event_date <= (select max(event_date) from source) + interval '{{ var("duplicate_days") }}' day
+            event_date in (select days_of_copies.event_date from days_of_copies)
+            and transaction_id in (select source.transaction_id from source)
     ),
 {% endif %}
 
@@ -67,6 +77,7 @@ final as (
         is_international,
         device_type,
         merchant_name,
+        merchant_category,
         country,
         city,
         event_time,

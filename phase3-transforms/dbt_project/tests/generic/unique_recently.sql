@@ -1,8 +1,9 @@
-{# No two rows with the same values, among those of the last `days` days of data: a run adds few rows to older days. #}
+{# No two rows with the same values, among those of the last `days` days of the data clock and later: a run adds few
+   rows to older days. #}
 {% test unique_recently(model, columns, days=35) %}
     select {{ columns | join(', ') }}
     from {{ model }}
-    where event_date >= (select max(event_date) from {{ model }}) - interval '{{ days }}' day
+    where event_date >= date({{ as_of() }}) - interval '{{ days }}' day
     group by {{ columns | join(', ') }}
     having count(*) > 1
 {% endtest %}
