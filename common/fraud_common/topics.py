@@ -9,6 +9,9 @@ SCORED = "transactions.scored"
 DEAD_LETTERS = "transactions.dlq"
 REDRIVEN = "transactions.dlq.redriven"
 
+# The consumer group under which the Bronze writer publishes how far it is.
+BRONZE_GROUP = "bronze-writer"
+
 # Larger records of the working topics are refused and become dead letters, whose topic takes ten times as much.
 MAX_RECORD_BYTES = 1_000_000
 MAX_DEAD_LETTER_BYTES = 10_000_000
@@ -24,8 +27,8 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-# The record's timestamp is the broker's clock: bounds on event times, lag and retention depend on it, so it is never the
-# producer's choice.
+# The record's timestamp is the broker's clock: bounds on event times, lag and retention depend on it, so it is never
+# the producer's choice.
 _BROKER_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 _WORKING = Topic(10, {"max.message.bytes": str(MAX_RECORD_BYTES), **_BROKER_CLOCK})
 

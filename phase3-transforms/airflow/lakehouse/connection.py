@@ -13,11 +13,11 @@ from trino.exceptions import TrinoQueryError
 
 
 class LakehouseSettings(TrinoSettings):
-    """Trino, and how old Bronze may be."""
+    """Trino, and how long messages may wait for Bronze."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    # The pipeline stops when Bronze's newest rows are older.
+    # The pipeline stops when messages have been in Kafka for longer and Bronze takes none.
     bronze_max_age_minutes: int = Field(default=30, ge=0)
 
 

@@ -1,14 +1,20 @@
-"""How old are Bronze's newest rows? The pipeline stops here if they are too old.
+"""Has Bronze taken what is in Kafka? The pipeline stops here if messages have waited for too long.
+
+A quiet topic is not stale: if nothing new is in Kafka, Bronze is as fresh as it can be, however old its rows are.
 
 python -m lakehouse.freshness --limit 30
 """
 
 import argparse
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from confluent_kafka import Consumer, TopicPartition
 from fraud_common.errors import UserError, one_line_errors
-from fraud_common.settings import load_settings
+from fraud_common.kafka import kafka_errors, make_group_consumer, offsets_of, require_topics, wait_for_broker
+from fraud_common.settings import KafkaSettings, load_settings
+from fraud_common.topics import BRONZE_GROUP, LABELS, TRANSACTIONS
 from fraud_common.trino import query
 from trino.dbapi import Cursor
 
@@ -17,48 +23,106 @@ from lakehouse.register import register_bronze
 
 log = logging.getLogger(__name__)
 
+KAFKA_SECONDS = 10
 
-def newest_load(trino: Cursor) -> datetime | None:
-    """When Bronze's newest row was loaded; None if there are no rows.
 
-    Each file's range of loaded_at is in the Delta log, so a narrow window opens only a few files. If it is empty, a
-    wider one follows. The files' own times would not do: a compaction makes new files of old rows.
+@dataclass(frozen=True)
+class Backlog:
+    """Messages in Kafka that Bronze has not taken."""
+
+    waiting: int = 0
+    # Those of them that have been in Kafka for longer than the limit.
+    overdue: int = 0
+
+    def __add__(self, other: "Backlog") -> "Backlog":
+        return Backlog(self.waiting + other.waiting, self.overdue + other.overdue)
+
+
+@dataclass(frozen=True)
+class PartitionOffsets:
+    """Where a partition begins and ends, and how far Bronze is; negative where Kafka knows of none."""
+
+    first: int
+    end: int
+    committed: int
+    # The first message that is younger than the limit.
+    young: int
+
+    def backlog(self) -> Backlog:
+        """What Bronze has not taken. Messages that Kafka has deleted don't wait any more."""
+        taken = max(self.first, self.committed)
+        young = self.young if self.young >= 0 else self.end
+        return Backlog(max(0, self.end - taken), max(0, young - taken))
+
+
+def bronze_backlog(settings: KafkaSettings, limit: timedelta, topics: tuple[str, ...], group: str) -> Backlog:
+    """What the group has not taken of the topics.
+
+    Raises:
+        UserError: no broker answers, or a topic is missing.
     """
-    for window in (
-        "where loaded_at > current_timestamp - interval '2' minute",
-        "where loaded_at > current_timestamp - interval '1' day",
-        "",
-    ):
-        ((newest,),) = query(trino, f"select max(loaded_at) from delta.bronze.transactions {window}")
-        if newest is not None:
-            return newest
-    return None
+    with kafka_errors():
+        partitions = require_topics(wait_for_broker(settings), *topics)
+        consumer = make_group_consumer(settings, group)
+        try:
+            return sum((_topic_backlog(consumer, topic, partitions[topic], limit) for topic in topics), Backlog())
+        finally:
+            consumer.close()
 
 
-def complaint(age: timedelta, limit_minutes: int) -> str | None:
-    """The sentence that says what is wrong, or None if Bronze is fresh enough."""
-    if age <= timedelta(minutes=limit_minutes):
-        return None
-    return (
-        f"Bronze is stale: its newest rows were loaded {age // timedelta(minutes=1)} min ago "
-        f"(limit {limit_minutes} min): is spark-streaming up? docker compose ps spark-streaming"
+def _topic_backlog(consumer: Consumer, topic: str, partitions: int, limit: timedelta) -> Backlog:
+    cutoff_ms = int((datetime.now(UTC) - limit).timestamp() * 1000)
+    committed = consumer.committed([TopicPartition(topic, n) for n in range(partitions)], timeout=KAFKA_SECONDS)
+    young = consumer.offsets_for_times(
+        [TopicPartition(topic, n, cutoff_ms) for n in range(partitions)], timeout=KAFKA_SECONDS
+    )
+    # The ends come last, so that no partition seems to end before what was committed.
+    return sum(
+        (
+            PartitionOffsets(*offsets_of(consumer, topic, n), committed[n].offset, young[n].offset).backlog()
+            for n in range(partitions)
+        ),
+        Backlog(),
     )
 
 
-def check_bronze_freshness(trino: Cursor, limit_minutes: int) -> None:
-    """Register Bronze if need be, and check its age.
+def loaded_within(trino: Cursor, limit: timedelta) -> bool:
+    """Whether Bronze has loaded a row of either table in this time.
+
+    Each file's range of loaded_at is in the Delta log, so only the newest files are opened. The files' own times would
+    not do: a compaction makes new files of old rows.
+    """
+    since = f"loaded_at > current_timestamp - interval '{limit // timedelta(seconds=1)}' second"
+    rows = query(
+        trino,
+        f"select 1 from delta.bronze.transactions where {since}"
+        f" union all select 1 from delta.bronze.labels where {since} limit 1",
+    )
+    return bool(rows)
+
+
+def check_bronze_freshness(trino: Cursor, kafka: KafkaSettings, limit_minutes: int) -> str:
+    """Register Bronze if need be, and check that it takes what is in Kafka.
+
+    Returns:
+        a sentence for the log.
 
     Raises:
-        UserError: Bronze is missing, empty, or older than the limit.
+        UserError: Bronze is missing, or messages have waited for longer than the limit while it loaded nothing.
     """
     register_bronze(trino)
-    newest = newest_load(trino)
-    if newest is None:
-        raise UserError("Bronze has no rows yet: is spark-streaming up? docker compose logs spark-streaming")
-    age = datetime.now(UTC) - newest
-    if sentence := complaint(age, limit_minutes):
-        raise UserError(sentence)
-    log.info("Bronze is fresh: its newest rows were loaded %.0f s ago", age.total_seconds())
+    limit = timedelta(minutes=limit_minutes)
+    backlog = bronze_backlog(kafka, limit, (TRANSACTIONS, LABELS), BRONZE_GROUP)
+    if not backlog.waiting:
+        return "Nothing new: Bronze has every message of Kafka"
+    if not backlog.overdue:
+        return f"Bronze is fresh: {backlog.waiting:,} messages wait in Kafka, none for more than {limit_minutes} min"
+    if loaded_within(trino, limit):
+        return f"Bronze is catching up: {backlog.waiting:,} messages wait in Kafka"
+    raise UserError(
+        f"Bronze is stale: {backlog.overdue:,} messages have been in Kafka for more than {limit_minutes} min, and "
+        "Bronze has loaded nothing in that time: is spark-streaming up? docker compose ps spark-streaming"
+    )
 
 
 def main() -> None:
@@ -70,7 +134,7 @@ def main() -> None:
         parser.add_argument("--limit", type=int, default=default, metavar="MINUTES", help="default: %(default)s")
         arguments = parser.parse_args()
         with lakehouse_cursor() as trino:
-            check_bronze_freshness(trino, arguments.limit)
+            log.info(check_bronze_freshness(trino, load_settings(KafkaSettings), arguments.limit))
 
 
 if __name__ == "__main__":

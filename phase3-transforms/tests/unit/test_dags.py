@@ -32,17 +32,49 @@ def test_every_dag_can_be_read(dags: DagBag) -> None:
     assert set(dags.dags) == {"fraud_pipeline", "lakehouse_maintenance", "model_training"}
 
 
-def test_the_pipeline_is_one_chain(dags: DagBag) -> None:
-    assert chain_of(dags.dags["fraud_pipeline"]) == [
-        "bronze_freshness_check",
-        "dbt_seed",
-        "dbt_staging",
-        "dbt_intermediate",
-        "dbt_marts",
-        "dbt_test",
-        "push_features_to_redis",
-        "reconcile_stream_features",
-    ]
+def test_the_pipeline_runs_layer_by_layer(dags: DagBag) -> None:
+    dag = dags.dags["fraud_pipeline"]
+    assert {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} == {
+        "bronze_freshness_check": ["dbt_seed"],
+        "dbt_seed": ["dbt_staging"],
+        "dbt_staging": ["dbt_intermediate"],
+        "dbt_intermediate": ["dbt_marts"],
+        "dbt_marts": ["dbt_test", "push_features_to_redis"],
+        "dbt_test": ["data_tests_passed", "push_features_to_redis"],
+        "push_features_to_redis": ["reconcile_stream_features"],
+        "reconcile_stream_features": [],
+        "data_tests_passed": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("marts", "tests", "pushed", "ends"),
+    [
+        ("success", "success", True, "success"),
+        # D14: the features are pushed, and the run is red.
+        ("success", "failed", True, "failed"),
+        ("failed", "upstream_failed", False, "failed"),
+    ],
+)
+def test_features_are_pushed_whatever_the_data_tests_find(
+    dags: DagBag, marts: str, tests: str, pushed: bool, ends: str
+) -> None:
+    dag = dags.dags["fraud_pipeline"]
+    states = {"dbt_marts": marts, "dbt_test": tests}
+    for name in ("push_features_to_redis", "reconcile_stream_features", "data_tests_passed"):
+        task = dag.get_task(name)
+        states[name] = _state_of(str(task.trigger_rule.value), [states[up] for up in task.upstream_task_ids])
+    assert (states["push_features_to_redis"] == "success") is pushed
+    assert states["reconcile_stream_features"] == states["push_features_to_redis"]
+    # Airflow judges a run by its last tasks.
+    last = {states[task.task_id] for task in dag.leaves}
+    assert ("success" if last == {"success"} else "failed") == ends
+
+
+def _state_of(rule: str, upstream: list[str]) -> str:
+    """How a task that can't fail ends, by Airflow's description of the two rules that the DAG uses."""
+    may_run = {"all_success": all, "all_done_min_one_success": any}[rule](state == "success" for state in upstream)
+    return "success" if may_run else "upstream_failed"
 
 
 def test_training_is_one_task(dags: DagBag) -> None:
