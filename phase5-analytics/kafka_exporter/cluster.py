@@ -1,11 +1,17 @@
-"""One look at the cluster: brokers, partitions with their offsets, groups with the offsets that they committed."""
+"""One look at the cluster: brokers, partitions with their offsets, groups with the offsets that they committed.
 
+What the broker refuses to say about one partition or one group is left out and counted; the rest is still shown.
+"""
+
+import logging
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+
+log = logging.getLogger("exporter")
 
 # Topic and partition number.
 TopicAndNumber = tuple[str, int]
@@ -13,7 +19,7 @@ TopicAndNumber = tuple[str, int]
 
 @dataclass(frozen=True)
 class Partition:
-    """What the broker reports about a partition; `oldest` and `newest` are None while it has no leader."""
+    """What the broker reports about a partition; `oldest` and `newest` are None if it doesn't say."""
 
     leader: int
     replicas: list[int]
@@ -24,10 +30,16 @@ class Partition:
 
 @dataclass(frozen=True)
 class Group:
-    """A consumer group: how many members it has now, and the offsets that it has committed."""
+    """A consumer group: its members now, the offsets that it has committed, and the topics that members read."""
 
     members: int
     committed: dict[TopicAndNumber, int] = field(default_factory=dict)
+    assigned: frozenset[str] = frozenset()
+
+    @property
+    def topics(self) -> set[str]:
+        """The topics that it reads."""
+        return {topic for topic, _ in self.committed} | self.assigned
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class Cluster:
     brokers: dict[int, str]
     partitions: dict[TopicAndNumber, Partition]
     groups: dict[str, Group]
+    errors: int = 0  # partitions and groups that the broker said nothing about
 
 
 def look(admin: AdminClient, seconds: float) -> Cluster:
@@ -53,11 +66,14 @@ def look(admin: AdminClient, seconds: float) -> Cluster:
         for topic, description in metadata.topics.items()
         for number, partition in description.partitions.items()
     }
+    # Groups first: what a group has committed can't be after the end of a partition that is looked up later.
+    groups = _groups(admin, deadline)
     with_leader = [each for each, partition in found.items() if partition.leader >= 0]
     # Both requests are sent before either answer is awaited.
-    oldest = _ask_offsets(admin, with_leader, OffsetSpec.earliest(), deadline)
-    newest = _ask_offsets(admin, with_leader, OffsetSpec.latest(), deadline)
-    groups = _groups(admin, deadline)
+    oldest_asked = _ask_offsets(admin, with_leader, OffsetSpec.earliest(), deadline)
+    newest_asked = _ask_offsets(admin, with_leader, OffsetSpec.latest(), deadline)
+    oldest, newest = _offsets(oldest_asked, deadline), _offsets(newest_asked, deadline)
+    silent = [each for each in found if oldest.get(each) is None or newest.get(each) is None]
     return Cluster(
         brokers={broker.id: f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()},
         partitions={
@@ -65,12 +81,13 @@ def look(admin: AdminClient, seconds: float) -> Cluster:
                 leader=partition.leader,
                 replicas=list(partition.replicas),
                 in_sync=list(partition.isrs),
-                oldest=_offset(oldest, each, deadline),
-                newest=_offset(newest, each, deadline),
+                oldest=oldest.get(each),
+                newest=newest.get(each),
             )
             for each, partition in found.items()
         },
-        groups=groups,
+        groups={name: group for name, group in groups.items() if group is not None},
+        errors=len(silent) + sum(group is None for group in groups.values()),
     )
 
 
@@ -82,12 +99,21 @@ def _ask_offsets(
     return admin.list_offsets({TopicPartition(*each): spec for each in partitions}, request_timeout=_left(deadline))
 
 
-def _offset(asked: dict[TopicPartition, Future], partition: TopicAndNumber, deadline: float) -> int | None:
-    future = asked.get(TopicPartition(*partition))
-    return None if future is None else future.result(timeout=_left(deadline)).offset
+def _offsets(asked: dict[TopicPartition, Future], deadline: float) -> dict[TopicAndNumber, int | None]:
+    """The offset of each partition; None where the broker refuses, as for a topic that was deleted meanwhile."""
+    answers: dict[TopicAndNumber, int | None] = {}
+    for partition, future in asked.items():
+        each = (partition.topic, partition.partition)
+        try:
+            answers[each] = future.result(timeout=_left(deadline)).offset
+        except KafkaException as error:
+            answers[each] = None
+            log.debug("%s[%d]: %s", *each, error.args[0].str())
+    return answers
 
 
-def _groups(admin: AdminClient, deadline: float) -> dict[str, Group]:
+def _groups(admin: AdminClient, deadline: float) -> dict[str, Group | None]:
+    """Each group; None where its coordinator refuses."""
     listing = admin.list_consumer_groups(request_timeout=_left(deadline)).result(timeout=_left(deadline))
     names = [group.group_id for group in listing.valid]
     if not names:
@@ -100,17 +126,30 @@ def _groups(admin: AdminClient, deadline: float) -> dict[str, Group]:
         ]
         for name in names
     }
-    return {
-        name: Group(
-            members=len(described[name].result(timeout=_left(deadline)).members),
-            committed={
-                (entry.topic, entry.partition): entry.offset
-                for entry in committed[name].result(timeout=_left(deadline)).topic_partitions
-                if entry.offset >= 0 and entry.error is None
-            },
-        )
-        for name in names
-    }
+    return {name: _group(name, described[name], committed[name], deadline) for name in names}
+
+
+def _group(name: str, described: Future, committed: Future, deadline: float) -> Group | None:
+    try:
+        members = described.result(timeout=_left(deadline)).members
+        offsets = committed.result(timeout=_left(deadline)).topic_partitions
+    except KafkaException as error:
+        log.debug("group %s: %s", name, error.args[0].str())
+        return None
+    return Group(
+        members=len(members),
+        committed={
+            (entry.topic, entry.partition): entry.offset
+            for entry in offsets
+            if entry.offset >= 0 and entry.error is None
+        },
+        assigned=frozenset(
+            partition.topic
+            for member in members
+            if member.assignment is not None
+            for partition in member.assignment.topic_partitions
+        ),
+    )
 
 
 def _left(deadline: float) -> float:

@@ -17,12 +17,23 @@ def families(cluster: Cluster) -> Iterator[Metric]:
     yield from _brokers(cluster)
     yield from _partitions(cluster)
     yield from _groups(cluster)
+    yield GaugeMetricFamily(
+        "kafka_exporter_errors",
+        "Partitions and groups that the broker said nothing about in the last look; their offsets and lag are missing",
+        value=cluster.errors,
+    )
 
 
-def lag(partition: Partition, committed: int) -> int:
-    """How many messages a group has still to read; deleted messages do not count."""
+def lag(partition: Partition, committed: int | None) -> int:
+    """How many messages a group has still to read; deleted messages do not count.
+
+    Without a commit it has to read them all. So it has if it committed more than there is: the topic was deleted and
+    made again.
+    """
     assert partition.newest is not None and partition.oldest is not None
-    return max(0, partition.newest - max(committed, partition.oldest))
+    if committed is None or committed > partition.newest:
+        return partition.newest - partition.oldest
+    return partition.newest - max(committed, partition.oldest)
 
 
 def _brokers(cluster: Cluster) -> Iterator[Metric]:
@@ -75,16 +86,19 @@ def _groups(cluster: Cluster) -> Iterator[Metric]:
         members.add_metric([name], group.members)
         offsets: Counter[str] = Counter()
         lags: Counter[str] = Counter()
-        for (topic, number), committed in sorted(group.committed.items()):
-            partition = cluster.partitions.get((topic, number))
-            if partition is None or partition.newest is None:  # the topic was deleted, or the partition has no leader
+        for (topic, number), partition in sorted(cluster.partitions.items()):
+            # Every partition of a topic that the group reads, also one that was added, or that it never committed.
+            if topic not in group.topics or partition.newest is None or partition.oldest is None:
                 continue
+            committed, labels = group.committed.get((topic, number)), [name, topic, str(number)]
+            if committed is not None:
+                offset.add_metric(labels, committed)
+                offsets[topic] += committed
             waiting = lag(partition, committed)
-            offset.add_metric([name, topic, str(number)], committed)
-            behind.add_metric([name, topic, str(number)], waiting)
-            offsets[topic] += committed
+            behind.add_metric(labels, waiting)
             lags[topic] += waiting
+        for topic, total in lags.items():
+            behind_sum.add_metric([name, topic], total)
         for topic, total in offsets.items():
             offset_sum.add_metric([name, topic], total)
-            behind_sum.add_metric([name, topic], lags[topic])
     yield from (members, offset, offset_sum, behind, behind_sum)

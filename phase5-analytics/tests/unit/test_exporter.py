@@ -3,16 +3,19 @@
 import json
 import logging
 import re
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import kafka_exporter.__main__ as program
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 from fraud_common.errors import UserError
 from fraud_common.logs import json_formatter
 from fraud_common.settings import load_settings
-from kafka_exporter.cluster import Cluster, Group, Partition
+from kafka_exporter.cluster import Cluster, Group, Partition, look
 from kafka_exporter.collector import KafkaCollector
-from kafka_exporter.metrics import families, lag
+from kafka_exporter.metrics import families
 from kafka_exporter.settings import Settings
 from prometheus_client import CollectorRegistry
 
@@ -27,6 +30,9 @@ CLUSTER = Cluster(
         "scorer": Group(members=2, committed={("raw", 0): 450, ("raw", 1): 40, ("raw", 2): 7, ("deleted", 0): 3}),
         "slow": Group(members=0, committed={("raw", 0): 20}),
         "new": Group(members=1),
+        "begins": Group(members=1, assigned=frozenset({"raw"})),
+        # The topic was deleted and made again: what it committed is after the end.
+        "made-again": Group(members=0, committed={("raw", 0): 90_000, ("raw", 1): 30}),
     },
 )
 
@@ -60,7 +66,14 @@ def registry(look) -> CollectorRegistry:  # noqa: ANN001 - any function that giv
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "raw", "partition": "1"}, 0),
         ("kafka_consumergroup_lag_sum", {"consumergroup": "scorer", "topic": "raw"}, 50),
         # Messages that retention deleted do not count.
-        ("kafka_consumergroup_lag_sum", {"consumergroup": "slow", "topic": "raw"}, 400),
+        ("kafka_consumergroup_lag_sum", {"consumergroup": "slow", "topic": "raw"}, 440),
+        # I3: a partition without a commit counts from its oldest message, as does one that was added later.
+        ("kafka_consumergroup_lag", {"consumergroup": "slow", "topic": "raw", "partition": "1"}, 40),
+        ("kafka_consumergroup_lag_sum", {"consumergroup": "begins", "topic": "raw"}, 440),
+        ("kafka_consumergroup_current_offset", {"consumergroup": "begins", "topic": "raw", "partition": "0"}, None),
+        ("kafka_consumergroup_lag", {"consumergroup": "new", "topic": "raw", "partition": "0"}, None),
+        ("kafka_consumergroup_lag_sum", {"consumergroup": "made-again", "topic": "raw"}, 410),
+        ("kafka_exporter_errors", {}, 0),
         # A partition without a leader has no lag, and neither has a deleted topic.
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "raw", "partition": "2"}, None),
         ("kafka_consumergroup_lag", {"consumergroup": "scorer", "topic": "deleted", "partition": "0"}, None),
@@ -75,8 +88,77 @@ def test_every_metric_has_a_description() -> None:
     assert all(family.documentation for family in families(CLUSTER))
 
 
-def test_a_group_that_is_ahead_has_no_negative_lag() -> None:
-    assert lag(Partition(leader=1, replicas=[1], in_sync=[1], oldest=0, newest=10), committed=12) == 0
+class Broker:
+    """An admin client whose answers come from tables; an exception in one is that entry's answer."""
+
+    def __init__(self, offsets: dict[str, list], groups: dict[str, object]) -> None:
+        self.offsets, self.groups = offsets, groups
+        self.asked: list[str] = []
+
+    def list_topics(self, timeout: float) -> SimpleNamespace:
+        partition = SimpleNamespace(leader=1, replicas=[1], isrs=[1])
+        topics = {
+            topic: SimpleNamespace(partitions=dict.fromkeys(range(len(ends)), partition))
+            for topic, ends in self.offsets.items()
+        }
+        return SimpleNamespace(topics=topics, brokers={1: SimpleNamespace(id=1, host="kafka", port=29092)})
+
+    def list_offsets(self, asked: dict[TopicPartition, OffsetSpec], request_timeout: float) -> dict:
+        self.asked.append("offsets")
+        newest = isinstance(next(iter(asked.values())), type(OffsetSpec.latest()))
+        return {
+            each: answer(SimpleNamespace(offset=end if newest else 0) if isinstance(end, int) else end)
+            for each in asked
+            for end in [self.offsets[each.topic][each.partition]]
+        }
+
+    def list_consumer_groups(self, request_timeout: float) -> Future:
+        self.asked.append("groups")
+        return answer(SimpleNamespace(valid=[SimpleNamespace(group_id=name) for name in self.groups]))
+
+    def describe_consumer_groups(self, names: list[str], request_timeout: float) -> dict[str, Future]:
+        return {name: answer(SimpleNamespace(members=[])) for name in names}
+
+    def list_consumer_group_offsets(self, asked: list, request_timeout: float) -> dict[str, Future]:
+        return {each.group_id: answer(self.groups[each.group_id]) for each in asked}
+
+
+def answer(value: object) -> Future:
+    future: Future = Future()
+    if isinstance(value, Exception):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
+    return future
+
+
+def commits(**partitions: int) -> SimpleNamespace:
+    entries = [
+        SimpleNamespace(topic="raw", partition=int(name[1:]), offset=offset, error=None)
+        for name, offset in partitions.items()
+    ]
+    return SimpleNamespace(topic_partitions=entries)
+
+
+def test_the_error_of_one_partition_or_group_loses_only_its_own_metrics() -> None:
+    """I3."""
+    refusal = KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+    broker = Broker({"raw": [500, refusal, 40]}, {"scorer": commits(p0=450, p1=7), "broken": refusal})
+    seen = registry(lambda: look(broker, 5)).get_sample_value  # type: ignore[arg-type]
+    assert seen("kafka_exporter_broker_answers") == 1
+    assert seen("kafka_topic_partition_current_offset", {"topic": "raw", "partition": "0"}) == 500
+    assert seen("kafka_topic_partition_current_offset", {"topic": "raw", "partition": "1"}) is None
+    # Partition 2 was added after the group's commits.
+    assert seen("kafka_consumergroup_lag_sum", {"consumergroup": "scorer", "topic": "raw"}) == 50 + 40
+    assert seen("kafka_consumergroup_members", {"consumergroup": "broken"}) is None
+    assert seen("kafka_exporter_errors") == 2
+
+
+def test_groups_are_asked_before_offsets() -> None:
+    """So a commit beyond the end means that the topic was made again, and not that time has passed."""
+    broker = Broker({"raw": [1]}, {})
+    look(broker, 5)  # type: ignore[arg-type]
+    assert broker.asked == ["groups", "offsets", "offsets"]
 
 
 def test_scrapes_of_the_same_moment_share_one_look() -> None:
