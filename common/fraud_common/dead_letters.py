@@ -81,7 +81,13 @@ def earlier_attempts(message: Message) -> int:
 
 def text_headers(message: Message) -> dict[str, str]:
     """The headers of a message as text."""
-    return {name: _text(value) for name, value in dict(message.headers() or []).items()}
+    return {name: _text(value) for name, value in headers_of(message)}
+
+
+def headers_of(message: Message) -> Headers:
+    """The headers of a message, in their order."""
+    headers = message.headers() or []
+    return list(headers.items() if isinstance(headers, dict) else headers)
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ def read_dead_letters(consumer: Consumer, ranges: Mapping[int, tuple[int, int]])
 
 def dead_letter_of(message: Message) -> DeadLetter:
     """A message of the dead letter topic."""
-    headers: Headers = list(message.headers() or [])
+    headers = headers_of(message)
     return DeadLetter(
         partition=message.partition() or 0,
         offset=message.offset() or 0,

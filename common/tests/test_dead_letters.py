@@ -19,7 +19,6 @@ from fraud_common.dead_letters import (
     text_headers,
 )
 
-
 OWN_POSITION = Position("transactions.dlq", 2, 117)
 
 

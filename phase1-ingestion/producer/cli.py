@@ -54,7 +54,9 @@ def replay(
 
 @app.command("dlq-show")
 def dlq_show(
-    last: Annotated[int, typer.Option(min=0, help="How many of the newest to print, decoded if possible.")] = 10,
+    last: Annotated[
+        int, typer.Option(envvar="LAST", min=0, help="How many of the newest to print, decoded if possible.")
+    ] = 10,
 ) -> None:
     """Count the dead letters by stage and reason, and print the newest."""
     from producer.dlq.show import show
@@ -64,23 +66,32 @@ def dlq_show(
 
 @app.command("dlq-redrive")
 def dlq_redrive(
-    reason: Annotated[
-        list[str] | None, typer.Option(help="Only those that failed for this reason (may be repeated).")
-    ] = None,
+    reason: Annotated[str, typer.Option(envvar="REASON", help="Those that failed for this reason.")] = "",
+    stage: Annotated[str, typer.Option(envvar="STAGE", help="Those that failed there: producer, bronze, scorer.")] = "",
     offset: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this one, PARTITION-OFFSET in the dead letter topic (may be repeated)."),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+        str, typer.Option(envvar="OFFSET", help="This one: PARTITION-OFFSET in the dead letter topic.")
+    ] = "",
+    every: Annotated[bool, typer.Option("--all", envvar="ALL", help="All of them.")] = False,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Repair before sending: FIELD=VALUE (may be repeated).")
-    ] = None,
-    go: Annotated[bool, typer.Option("--go", help="Send them; without it nothing is sent (dry run).")] = False,
+        str, typer.Option("--set", envvar="SET", help="Repair before sending: FIELD=VALUE, or a JSON object.")
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", envvar="FORCE", help="Send those of --offset also after too many attempts.")
+    ] = False,
+    go: Annotated[
+        bool, typer.Option("--go", envvar="GO", help="Send them; without it nothing is sent (dry run).")
+    ] = False,
 ) -> None:
-    """Send dead letters back to the topic they were meant for. Without --go it only prints what it would send."""
-    from producer.dlq.redrive import Choice, redrive
+    """Send dead letters back to the topic they were meant for. Without --go it only prints what it would send.
 
-    redrive(load_settings(Settings), Choice(reason or [], offset or [], every), change or [], go=go)
+    Reasons, stages and offsets may be several, divided by commas. A reason and a stage together choose what has both.
+    """
+    from producer.dlq.redrive import redrive
+    from producer.dlq.repair import parse_changes
+    from producer.dlq.selection import parse_selection
+
+    selection = parse_selection(reason=reason, stage=stage, offset=offset, every=every, force=force)
+    redrive(load_settings(Settings), selection, parse_changes(change), go=go)
 
 
 def main() -> None:

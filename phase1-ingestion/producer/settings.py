@@ -38,6 +38,9 @@ class Settings(KafkaSettings, SchemaRegistrySettings, ServiceSettings):
     invalid_rate: float = Field(default=0.0, ge=0, le=1)
     fraud_burst: float = Field(default=0.0, ge=0, le=1)
 
+    # A dead letter that failed this often is sent back only by name and with FORCE=1.
+    dlq_max_attempts: int = Field(default=5, ge=1)
+
     schema_dir: Path = Path(__file__).parent / "schemas"
     state_dir: Path = Path("/var/lib/producer")
     metrics_port: int = Field(default=9400, ge=0, le=65535)

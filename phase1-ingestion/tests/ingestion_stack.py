@@ -16,8 +16,10 @@ import docker
 import numpy as np
 from confluent_kafka import Message
 from docker.models.containers import Container
+from fraud_common.dead_letters import DeadLetter
 from fraud_common.kafka import make_reader, offsets_of, read_topic, wait_for_broker
 from fraud_common.topics import LABELS, TOPICS, TRANSACTIONS
+from producer.dlq.backlog import Backlog
 from producer.init import run_init
 from producer.settings import Settings
 from producer.simulator.payments import DAY_MS
@@ -103,6 +105,11 @@ def messages_in(settings: Settings, topic: str) -> list[Message]:
         return list(read_topic(client, topic))
     finally:
         client.close()
+
+
+def waiting_letters(settings: Settings) -> list[DeadLetter]:
+    """All dead letters that were not sent back, oldest first."""
+    return sorted(Backlog(settings).letters("reading"), key=lambda letter: letter.failed_at)
 
 
 def count_in(settings: Settings, topic: str) -> int:

@@ -1,35 +1,71 @@
-"""The dead letters that were not sent back yet: what both tools start from."""
+"""The dead letters that were not sent back yet: what both tools start from. None is kept in memory."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
-from fraud_common.dead_letters import FAILED_AT, DeadLetter, read_dead_letters
-from fraud_common.kafka import make_reader, read_topic, require_topics, wait_for_broker
+from fraud_common.dead_letters import DeadLetter, Position, read_dead_letters
+from fraud_common.kafka import make_reader, offsets_of, read_topic, require_topics, wait_for_broker
 from fraud_common.topics import DEAD_LETTERS, REDRIVEN
+from tqdm import tqdm
 
+from producer.dlq.positions import PositionSet, parse_coordinates
 from producer.settings import Settings
 
+# By partition of the dead letter topic, the first offset and the one after the last.
+Ranges = dict[int, tuple[int, int]]
 
-@dataclass(frozen=True)
+_FETCH_AHEAD = {
+    # Dead letters are small or up to 10 MB: so many of the small ones are fetched ahead, and few of the large ones.
+    "queued.min.messages": 10_000,
+    "queued.max.messages.kbytes": 8_192,
+    "fetch.wait.max.ms": 50,
+    # What was deleted since the offsets were asked for is left out.
+    "auto.offset.reset": "earliest",
+}
+
+
 class Backlog:
-    """The dead letter topic as it is now."""
+    """The dead letter topic as it was when this was made; later dead letters are not part of it."""
 
-    letters: list[DeadLetter]  # not sent back yet, oldest first
-    sent_back: int  # how many others were
+    def __init__(self, settings: Settings) -> None:
+        """Read which dead letters were sent back.
 
+        Raises:
+            UserError: the broker does not answer, or a topic is missing.
+        """
+        partitions = require_topics(wait_for_broker(settings), DEAD_LETTERS, REDRIVEN)[DEAD_LETTERS]
+        self._settings = settings
+        client = make_reader(settings, **_FETCH_AHEAD)
+        self.ranges: Ranges = {number: offsets_of(client, DEAD_LETTERS, number) for number in range(partitions)}
+        keys = ((message.key() or b"").decode(errors="replace") for message in read_topic(client, REDRIVEN))
+        self.sent_back = PositionSet(mark for mark in map(parse_coordinates, keys) if mark and self._has(mark))
+        client.close()
 
-def read_backlog(settings: Settings) -> Backlog:
-    """Read the dead letters, and which of them were sent back.
+    def __len__(self) -> int:
+        """How many dead letters the topic has, with those that were sent back."""
+        return sum(end - start for start, end in self.ranges.values())
 
-    Raises:
-        UserError: the broker does not answer, or a topic is missing.
-    """
-    require_topics(wait_for_broker(settings), DEAD_LETTERS, REDRIVEN)
-    client = make_reader(settings)
-    redriven = {(message.key() or b"").decode() for message in read_topic(client, REDRIVEN)}
-    every = list(read_dead_letters(client, DEAD_LETTERS))
-    client.close()
-    waiting = [letter for letter in every if letter.coordinates not in redriven]
-    return Backlog(
-        letters=sorted(waiting, key=lambda letter: letter.headers.get(FAILED_AT, "")),
-        sent_back=len(every) - len(waiting),
-    )
+    def letters(self, task: str, ranges: Mapping[int, tuple[int, int]] | None = None) -> Iterator[DeadLetter]:
+        """The dead letters that were not sent back yet, one at a time, with a progress bar in a terminal.
+
+        Args:
+            task: what the bar says.
+            ranges: only these offsets.
+
+        Raises:
+            UserError: the broker refuses to give them.
+        """
+        ranges = self.ranges if ranges is None else ranges
+        client = make_reader(self._settings, **_FETCH_AHEAD)
+        total = sum(end - start for start, end in ranges.values())
+        try:
+            for letter in tqdm(
+                read_dead_letters(client, ranges), task, total, leave=False, unit=" letters", disable=None
+            ):
+                if letter.position not in self.sent_back:
+                    yield letter
+        finally:
+            client.close()
+
+    def _has(self, position: Position) -> bool:
+        start, end = self.ranges.get(position.partition, (0, 0))
+        return start <= position.offset < end

@@ -1,144 +1,134 @@
 """Sends dead letters back to the topic that they were meant for, repaired on the way if asked to."""
 
-import json
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from fraud_common.avro import Decoder, Encoder
 from fraud_common.dead_letters import DeadLetter
-from fraud_common.errors import SerializationError, UserError
+from fraud_common.errors import SerializationError
 from fraud_common.kafka import make_producer
 from fraud_common.schema_registry import SchemaRegistry
-from fraud_common.topics import LABELS, MAX_RECORD_BYTES, REDRIVEN, TOPICS, TRANSACTIONS
+from fraud_common.topics import MAX_RECORD_BYTES, REDRIVEN
 
 from producer.delivery import Delivery
-from producer.dlq.backlog import read_backlog
-from producer.encoders import load_encoders
-from producer.replay.coerce import TRANSACTION_FIELDS, to_label, to_transaction
+from producer.dlq.backlog import Backlog
+from producer.dlq.positions import PositionSet
+from producer.dlq.repair import Changes, Repairer
+from producer.dlq.selection import Plan, Selection
 from producer.settings import Settings
 
-
-@dataclass(frozen=True)
-class Choice:
-    """Which dead letters a person asks for."""
-
-    reasons: list[str] = field(default_factory=list)
-    offsets: list[str] = field(default_factory=list)  # PARTITION-OFFSET in the dead letter topic
-    every: bool = False
-
-    def of(self, letters: list[DeadLetter]) -> list[DeadLetter]:
-        """The chosen ones among these.
-
-        Raises:
-            UserError: nothing is chosen, or there is no such reason or offset.
-        """
-        if not (self.reasons or self.offsets or self.every):
-            raise UserError("say which: REASON=…, OFFSET=PARTITION-OFFSET, or ALL=1 (make dlq-show lists both)")
-        existing = {reason for letter in letters for reason in letter.reasons}
-        for reason in self.reasons:
-            if reason not in existing:
-                raise UserError(
-                    f"REASON={reason}: no dead letter has it; there are {', '.join(sorted(existing)) or 'none'}"
-                )
-        for offset in self.offsets:
-            if not any(offset == letter.coordinates for letter in letters):
-                raise UserError(f"OFFSET={offset}: no such dead letter, or it was sent back already")
-        return [letter for letter in letters if self._includes(letter)]
-
-    def _includes(self, letter: DeadLetter) -> bool:
-        return (
-            self.every or letter.coordinates in self.offsets or any(reason in letter.reasons for reason in self.reasons)
-        )
+# What is sent before it is marked as sent back: so many dead letters, or bytes.
+_LETTERS_PER_MARK = 5_000
+_BYTES_PER_MARK = 32_000_000
 
 
-def parse_changes(changes: list[str]) -> dict[str, str]:
-    """FIELD=VALUE texts as a dictionary.
+def redrive(settings: Settings, selection: Selection, changes: Changes, *, go: bool) -> None:
+    """Send the selected dead letters back to their topic; without `go` only print what would be sent.
+
+    A message keeps its key, its value and its own headers, and carries how often it has failed; if it fails again, it
+    returns with one more. Only records that never became Avro and those that are repaired (`changes`) are encoded.
 
     Raises:
-        UserError: one is not such a text, or names no field of a transaction.
+        UserError: the selection or a change is wrong, or the broker or the registry does not answer.
+        KeyboardInterrupt: on Ctrl-C, after what was sent is delivered, marked and reported.
     """
-    parsed = {}
-    for change in changes:
-        name, equals, value = change.partition("=")
-        if not equals or name not in TRANSACTION_FIELDS:
-            raise UserError(f"SET={change}: must be FIELD=VALUE with one of {', '.join(TRANSACTION_FIELDS)}")
-        parsed[name] = value
-    return parsed
-
-
-def redrive(settings: Settings, choice: Choice, changes: list[str], *, go: bool) -> None:
-    """Send the chosen dead letters back to their topic; without `go` only print what would be sent.
-
-    A message keeps its key and value, and carries how often it has failed; if it fails again, it comes back with one
-    more. Records that never became Avro, and those that are repaired (`changes`), are encoded again.
-
-    Raises:
-        UserError: the choice is empty or wrong, or the broker or the registry does not answer.
-    """
-    repairs = parse_changes(changes)
-    backlog = read_backlog(settings).letters
-    # Bronze and the scorer may both have refused the same message, and Bronze twice after a crash: it is sent once.
-    chosen = list({letter.source: letter for letter in choice.of(backlog)}.values())
-    letters = [letter for letter in chosen if letter.topic in TOPICS]
-    for (topic, stage), count in Counter((letter.topic, letter.stage) for letter in letters).items():
-        print(f"{count:,} from stage {stage}: {'sending' if go else 'would send'} back to {topic}")
-    if skipped := len(chosen) - len(letters):
-        print(f"{skipped:,} skipped: they name no topic of this platform")
-    if not go:
+    repairer = Repairer(SchemaRegistry(settings.schema_registry_url), changes)
+    repairer.check()
+    backlog = Backlog(settings)
+    plan = Plan(selection, settings.dlq_max_attempts)
+    for letter in backlog.letters("looking through dead letters"):
+        plan.add(letter)
+    plan.check()
+    for line in plan.lines(go=go):
+        print(line)
+    if not plan.sources:
+        print("nothing to send")
+    elif not go:
         print("dry run: nothing was sent; add GO=1 to send")
-        return
-    delivery = _send(settings, letters, repairs)
-    # Marked only after delivery: a crash before this sends them twice (Silver keeps one of each), but never loses one.
-    sources = {letter.source for letter in letters}
-    _mark_as_sent_back(settings, [letter for letter in backlog if letter.source in sources])
-    print(f"sent back: {delivery.delivered:,}; failed again: {delivery.counts.dead_lettered:,}")
+    else:
+        _send(backlog, plan, Sender(settings, repairer))
 
 
-def _send(settings: Settings, letters: list[DeadLetter], repairs: dict[str, str]) -> Delivery:
-    registry = SchemaRegistry(settings.schema_registry_url)
-    encoders, decoder = load_encoders(settings, registry), Decoder(registry)
-    delivery = Delivery(settings)
-    for letter in letters:
-        if letter.is_json or (repairs and letter.topic == TRANSACTIONS):
-            _encode_again(letter, repairs, encoders, decoder, to=delivery)
-        else:
-            delivery.send_again(letter.topic, letter.key, letter.value or b"", letter.attempts)
-    delivery.flush()
-    return delivery
-
-
-def _encode_again(
-    letter: DeadLetter, repairs: dict[str, str], encoders: dict[str, Encoder], decoder: Decoder, *, to: Delivery
-) -> None:
-    record: dict[str, Any] = {}
+def _send(backlog: Backlog, plan: Plan, sender: "Sender") -> None:
     try:
-        record = json.loads(letter.value or b"{}") if letter.is_json else decoder.decode(letter.value)
-        transaction = to_transaction(record | repairs)
-        value = encoders[letter.topic].encode(transaction)
-        label = to_label(record, transaction)
-    except SerializationError as error:
-        # The original bytes: a repair that doesn't help must not replace them.
-        to.dead_letter(
-            letter.topic,
-            letter.key,
-            letter.value or b"",
-            reason=type(error).__name__,
-            error=str(error),
-            attempts=letter.attempts + 1,
-        )
-        return
-    key = transaction["user_id"].encode()
-    to.send_again(letter.topic, key, value, letter.attempts)
-    if label:  # a replayed row has its label with it
-        to.send_again(LABELS, key, encoders[LABELS].encode(label), letter.attempts)
+        for letter in backlog.letters("sending"):
+            # All letters of a message are marked, whichever of them was selected.
+            if letter.source in plan.sources:
+                sender.send(letter)
+    except KeyboardInterrupt:
+        print("interrupted; the rest is still there: run the same command again")
+        raise
+    finally:
+        sender.settle()
+        print(sender.summary())
 
 
-def _mark_as_sent_back(settings: Settings, letters: list[DeadLetter]) -> None:
-    marks = make_producer(settings, MAX_RECORD_BYTES)
-    now = datetime.now(UTC).isoformat(timespec="seconds").encode()
-    for letter in letters:
-        marks.produce(REDRIVEN, now, letter.coordinates.encode())
-        marks.poll(0)
-    marks.flush()
+@dataclass
+class Sender:
+    """Sends messages again, each once, and marks their letters as sent back once the broker has them."""
+
+    settings: Settings
+    repairer: Repairer
+    _sent: PositionSet = field(default_factory=PositionSet)
+    _unmarked: list[str] = field(default_factory=list)  # coordinates of letters whose message is in the queue
+    _unmarked_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._delivery = Delivery(self.settings)
+        self._marks = make_producer(self.settings, MAX_RECORD_BYTES)
+
+    def send(self, letter: DeadLetter) -> None:
+        """Send the message of a dead letter, unless another letter of the same message was before this one."""
+        if letter.source not in self._sent:
+            self._send(letter)
+            self._sent.add(letter.source)
+        self._unmarked.append(letter.coordinates)
+        self._unmarked_bytes += len(letter.value or b"")
+        if len(self._unmarked) >= _LETTERS_PER_MARK or self._unmarked_bytes >= _BYTES_PER_MARK:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until the broker has everything, and mark the letters as sent back.
+
+        Marked only then: a crash before this sends them twice (Silver keeps one of each), but never loses one.
+        """
+        self._delivery.flush()
+        now = datetime.now(UTC).isoformat(timespec="seconds").encode()
+        for coordinates in self._unmarked:
+            self._marks.produce(REDRIVEN, now, coordinates.encode())
+        self._marks.flush()
+        self._unmarked.clear()
+        self._unmarked_bytes = 0
+
+    def summary(self) -> str:
+        """What became of the messages, for a person."""
+        counts = self._delivery.counts
+        return f"sent back: {self._delivery.delivered:,}; failed again: {counts.dead_lettered:,}"
+
+    def _send(self, letter: DeadLetter) -> None:
+        if not self.repairer.applies_to(letter):
+            self._delivery.send_again(
+                letter.topic, letter.key, letter.value, attempts=letter.attempts, original=letter.original_headers
+            )
+            return
+        try:
+            messages = self.repairer.repair(letter)
+        except SerializationError as error:
+            # The original bytes: a repair that doesn't help must not replace them.
+            self._delivery.dead_letter(
+                letter.topic,
+                letter.key,
+                letter.value,
+                reason=type(error).__name__,
+                error=str(error),
+                attempts=letter.attempts + 1,
+                original=letter.original_headers,
+            )
+            return
+        for message in messages:
+            self._delivery.send_again(
+                message.topic,
+                message.key,
+                message.value,
+                attempts=letter.attempts,
+                original=letter.original_headers,
+            )

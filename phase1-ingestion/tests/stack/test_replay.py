@@ -10,8 +10,7 @@ from fraud_common.dead_letters import DeadLetter
 from fraud_common.errors import UserError
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import LABELS, TRANSACTIONS
-from ingestion_stack import count_in, messages_in
-from producer.dlq.backlog import read_backlog
+from ingestion_stack import count_in, messages_in, waiting_letters
 from producer.replay.replay import run_replay
 from producer.settings import Settings
 
@@ -26,7 +25,7 @@ def decoded(settings: Settings, topic: str) -> list[dict]:
 
 
 def waiting(settings: Settings) -> list[DeadLetter]:
-    return read_backlog(settings).letters
+    return waiting_letters(settings)
 
 
 def test_the_example_file(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
