@@ -151,7 +151,7 @@ def _lag(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Lag as time",
-            "How long ago the oldest unread message arrived. More than 2 minutes and growing raises an alert.",
+            "How long ago the oldest unread message arrived. Staying 2 minutes behind raises an alert.",
             {"{{consumergroup}} {{topic}}": "consumergroup:kafka_lag:seconds"},
             "s",
             [("transparent", None), ("red", 120.0)],
