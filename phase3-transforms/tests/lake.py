@@ -1,5 +1,6 @@
 """What the tests use: Trino, the Delta tables on MinIO without Trino, and dbt as the pipeline runs it."""
 
+import json
 import os
 import subprocess
 from datetime import datetime
@@ -13,10 +14,11 @@ BRONZE_STORAGE = _S3 | {"access_key_id": "spark", "secret_access_key": os.enviro
 READER_STORAGE = _S3 | {"access_key_id": "trino", "secret_access_key": os.environ.get("TRINO_S3_SECRET", "")}
 
 
-def dbt(*arguments: str) -> str:
+def dbt(*arguments: str, bronze_schema: str = "bronze") -> str:
     """Run dbt as the pipeline does; fails with dbt's output if dbt fails."""
     # Small slices, so that a small world has several, and both ways of counting distinct values are used.
-    command = ["dbt-run", *arguments, "--vars", "{training_slice: 1500, few_entity_rows: 1000}"]
+    variables = {"training_slice": 1500, "few_entity_rows": 1000, "bronze_schema": bronze_schema}
+    command = ["dbt-run", *arguments, "--vars", json.dumps(variables)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
     return done.stdout

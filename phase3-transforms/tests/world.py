@@ -161,7 +161,8 @@ def _batch_of(times: pd.Series, cuts: list[pd.Timestamp]) -> np.ndarray:
 class Bronze:
     """Writes batches into Bronze, and remembers its rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str = "bronze") -> None:
+        self._folder = folder
         self.transactions = pd.DataFrame()
         self.labels = pd.DataFrame()
         self._loads = 0
@@ -177,8 +178,8 @@ class Bronze:
         transactions = transactions.assign(
             currency="EUR", merchant_name="a shop", city="a city", metadata=[[]] * len(transactions)
         )
-        _append("transactions", transactions, TRANSACTIONS)
-        _append("labels", labels, LABELS)
+        _append(f"{self._folder}/transactions", transactions, TRANSACTIONS)
+        _append(f"{self._folder}/labels", labels, LABELS)
         self.transactions = pd.concat([self.transactions, transactions], ignore_index=True)
         self.labels = pd.concat([self.labels, labels], ignore_index=True)
 
@@ -200,7 +201,7 @@ class Bronze:
         return order.drop_duplicates("transaction_id")
 
 
-def _append(table: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
+def _append(path: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
     rows = rows.assign(amount=[f"{a:.2f}" for a in rows["amount"]]) if "amount" in rows else rows
     schema = pa.schema([field for field in schema if field.name in rows])
     arrays = []
@@ -215,7 +216,7 @@ def _append(table: str, rows: pd.DataFrame, schema: pa.Schema) -> None:
                 pa.array([None if pd.api.types.is_scalar(v) and pd.isna(v) else v for v in values.tolist()], field.type)
             )
     write_deltalake(
-        f"s3://lakehouse/bronze/{table}",
+        f"s3://lakehouse/{path}",
         pa.Table.from_arrays(arrays, schema=schema),
         mode="append",
         # As Spark does: a field that the table lacks is added to it.
