@@ -23,15 +23,21 @@ def dbt(name: str, arguments: str, minutes: int) -> BashOperator:
 
 @task(execution_timeout=timedelta(minutes=2))
 def bronze_freshness_check() -> None:
-    """Fail with one sentence if messages have waited in Kafka for BRONZE_MAX_AGE_MINUTES; a quiet topic is fine."""
+    """Fail with one sentence if messages have waited in Kafka for BRONZE_MAX_AGE_MINUTES; a quiet topic is fine.
+
+    Before the first payment there is nothing to do: the run is skipped.
+    """
     # Imported here: the file is read at the start of every task, and most tasks don't need Trino.
+    from airflow.sdk.exceptions import AirflowSkipException
     from fraud_common.settings import KafkaSettings, load_settings
     from lakehouse.connection import LakehouseSettings, lakehouse_cursor
-    from lakehouse.freshness import check_bronze_freshness
+    from lakehouse.freshness import check_bronze_freshness, has_payments
 
     limit_minutes = load_settings(LakehouseSettings).bronze_max_age_minutes
     with lakehouse_cursor() as trino:
         print(check_bronze_freshness(trino, load_settings(KafkaSettings), limit_minutes))
+        if not has_payments(trino):
+            raise AirflowSkipException("Bronze has no payments yet; nothing to do")
 
 
 with DAG(

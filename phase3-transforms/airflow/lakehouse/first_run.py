@@ -3,7 +3,7 @@
 python -m lakehouse.first_run
 
 DAGs are paused when Airflow first sees them, so that none starts before Bronze has the history. If the pipeline has
-succeeded before, nothing is done, since it may have been paused for a reason.
+built Gold before, nothing is done, since it may have been paused for a reason.
 """
 
 import argparse
@@ -24,7 +24,9 @@ POLL_SECONDS = 3
 CONNECT_SECONDS = 120
 SCHEDULE_SECONDS = 60
 ENDED = ("success", "failed", "skipped", "upstream_failed")
-# Gold is complete before this task; if it fails, the platform can start all the same.
+# Gold is complete after this task ...
+MARTS = "dbt_marts"
+# ... and before this one; if it fails, the platform can start all the same.
 DATA_TESTS = "dbt_test"
 
 
@@ -62,6 +64,12 @@ def runs(client: httpx.Client, **filters: Any) -> list[dict[str, Any]]:
     """The pipeline's runs that the filters choose, newest first, at most 100."""
     answer = client.get(RUNS, params={"order_by": "-run_after", "limit": 100, **filters})
     return answer.raise_for_status().json()["dag_runs"]
+
+
+def has_built_gold(client: httpx.Client) -> bool:
+    """Whether any run has. A run that found nothing to do has succeeded, too, and built nothing."""
+    answer = client.get(f"{RUNS}/~/taskInstances", params={"task_id": MARTS, "state": "success", "limit": 1})
+    return answer.raise_for_status().json()["total_entries"] > 0
 
 
 def start_schedules(client: httpx.Client) -> None:
@@ -149,7 +157,7 @@ def main() -> None:
     with one_line_errors():
         try:
             client = connect(arguments.url, load_settings(AirflowSettings))
-            if runs(client, state="success", limit=1):
+            if has_built_gold(client):
                 return
             start_schedules(client)
             if not arguments.no_wait:

@@ -101,6 +101,11 @@ def loaded_within(trino: Cursor, limit: timedelta) -> bool:
     return bool(rows)
 
 
+def has_payments(trino: Cursor) -> bool:
+    """Whether there is anything to transform."""
+    return bool(query(trino, "select 1 from delta.bronze.transactions limit 1"))
+
+
 def check_bronze_freshness(trino: Cursor, kafka: KafkaSettings, limit_minutes: int) -> str:
     """Register Bronze if need be, and check that it takes what is in Kafka.
 

@@ -7,7 +7,7 @@ import pytest
 from fraud_common.errors import UserError
 from fraud_common.settings import load_settings
 from lakehouse.connection import LakehouseSettings
-from lakehouse.first_run import explain_failure, failed_tasks
+from lakehouse.first_run import explain_failure, failed_tasks, has_built_gold
 from lakehouse.freshness import Backlog, PartitionOffsets
 from lakehouse.maintenance import Table, equals, lasting
 
@@ -58,6 +58,19 @@ def test_a_run_without_a_failed_task_is_still_a_failure() -> None:
     """As after a run's time-out: its tasks are skipped."""
     with pytest.raises(UserError, match="failed at"):
         explain_failure(NO_AIRFLOW, "/", [{"task_id": "dbt_marts", "state": "skipped"}])
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_only_a_run_that_built_gold_counts_as_the_first(built: bool) -> None:
+    """Before the first payment, runs are skipped and succeed."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/api/v2/dags/fraud_pipeline/dagRuns/~/taskInstances"
+        assert (request.url.params["task_id"], request.url.params["state"]) == ("dbt_marts", "success")
+        return httpx.Response(200, json={"task_instances": [], "total_entries": int(built)})
+
+    client = httpx.Client(base_url="http://airflow.invalid", transport=httpx.MockTransport(answer))
+    assert has_built_gold(client) is built
 
 
 def test_what_dbt_leaves_behind_is_not_maintained() -> None:
