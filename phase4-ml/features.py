@@ -23,6 +23,10 @@ SNAPSHOT_SECONDS = 24 * 3600
 # What the snapshots' values mean: a reader accepts no other version. New or removed features are recognised by name.
 SNAPSHOT_VERSION = 1
 
+# The data clock is the third-newest of the users' newest event times, so that two wrong rows can't move it; the
+# variable `data_clock_rank` in dbt_project.yml is the same for the SQL.
+DATA_CLOCK_RANK = 3
+
 WINDOWS_DAYS = (1, 7, 30)
 DAY_MS = 86_400_000
 LONGEST_WINDOW_SECONDS = 30 * 86_400.0

@@ -1,7 +1,7 @@
 """How the online store keeps events in Redis: keys, the bytes of their members, and back to what the features need.
 
 Upstream are the feature stream, the rebuild from Bronze and the repair, which write through `writer.py`; downstream is
-the API's feature client. Redis has every user's payments of the last 30 days, all labels, and merchants' totals by day.
+the API's feature client. Redis has every user's payments of the last 32 days, all labels, and merchants' totals by day.
 
     user_events:{user_id}     sorted set, all scores 0, so in the order of its members' bytes, which is that of time:
                               one member of 24 bytes for each payment, three big-endian words:
@@ -14,10 +14,17 @@ the API's feature client. Redis has every user's payments of the last 30 days, a
     merchant_days:{number}    hash: "<day>" → payments of that day; "<day>:<known_on>" → how many more of them are known
                               as frauds from 00:00 UTC of the day known_on. Days since 1970.
     feature_stream:positions  hash: "<topic>:<partition>" → offset of the first message that is not in Redis
-    feature_stream:clock      the newest event time in ms: up to this moment Redis is complete
+    feature_stream:newest_users
+                              sorted set: the DATA_CLOCK_RANK users with the newest payments, by event time in ms
+    feature_stream:data_clock the lowest score in it, in ms
+    feature_stream:complete   8 bytes for each partition of transactions.raw, big-endian: Redis has everything that
+                              Kafka received in this partition up to that moment, in ms; 0 where that is unknown
+    feature_stream:scattered  exists if payments were in other partitions than `freshness.partition_of` says
+    feature_writer:pushed_at  when the last complete push of snapshots began, in ms
 
 Beside these are the batch snapshots from Gold, user_features:{user_id} and merchant_features:{merchant_id}: JSON, see
-`features.py`. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}; the feature stream renames those.
+`features.py`. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}, and kept the newest event time of
+all as feature_stream:clock; the feature stream replaces both.
 
 Names become numbers by a hash. Of two merchants in 10,000 the chance to share a number is 1 in 20,000; they would share
 their totals. Within one user, equal numbers of different merchants are out of the question.
@@ -31,16 +38,22 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from features import DAY_MS, FraudChange, UserEvents
+from features import DAY_MS, WINDOWS_DAYS, FraudChange, UserEvents
 
 USER_EVENTS = "user_events:{}"
 USER_LABELS = "user_labels:{}"
 MERCHANT_DAYS = "merchant_days:{}"
 POSITIONS_KEY = "feature_stream:positions"
-CLOCK_KEY = "feature_stream:clock"
+CLOCK_KEY = "feature_stream:data_clock"
+NEWEST_USERS_KEY = "feature_stream:newest_users"
+COMPLETE_KEY = "feature_stream:complete"
+SCATTERED_KEY = "feature_stream:scattered"
+PUSHED_AT_KEY = "feature_writer:pushed_at"
 
 # Two more than the longest window, for payments that arrive a day late.
 KEEP_DAYS = 32
+KEEP_MS = KEEP_DAYS * DAY_MS
+_LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
 # In wall-clock time: a user without payments for so long is removed; payments of the others are pruned as they pay.
 EXPIRY_SECONDS = 35 * 86_400
 
@@ -131,6 +144,39 @@ def payment_key(event_time: int, transaction_id: str) -> int:
     return event_time << _ID_BITS | int.from_bytes(digest) >> (32 - _ID_BITS)
 
 
+def kept_from(newest: int, data_clock: int) -> int:
+    """Of a user, payments before this event time are too old for any window, and removed; all in milliseconds.
+
+    A wrong row in the future moves only its own user's newest payment, and a user whose partition is read more slowly
+    than others is not pruned by them.
+
+    Args:
+        newest: the event time of the user's newest payment.
+        data_clock: 0 if it is unknown; then nothing is too old.
+    """
+    return min(newest, data_clock) - KEEP_MS
+
+
+def first_day_kept(newest_day: int, data_clock: int) -> int:
+    """The same of a merchant, in days since 1970: days before it are removed."""
+    return min(newest_day, data_clock // DAY_MS) - KEEP_DAYS
+
+
+def covers_user(newest: int, data_clock: int, moment: int) -> bool:
+    """Whether Redis still has all payments of a user in the longest window before a moment, in milliseconds."""
+    return moment - _LONGEST_WINDOW_DAYS * DAY_MS >= kept_from(newest, data_clock)
+
+
+def covers_merchant(newest_day: int, data_clock: int, day: int) -> bool:
+    """Whether Redis still has all days of a merchant in the longest window before a day."""
+    return day - _LONGEST_WINDOW_DAYS >= first_day_kept(newest_day, data_clock)
+
+
+def event_time_of(member: bytes) -> int:
+    """The event time in a member of either sorted set."""
+    return key_of(member) >> _ID_BITS
+
+
 def key_of(member: bytes) -> int:
     """The payment's key in a member of either sorted set."""
     (key,) = _KEY.unpack_from(member)
@@ -147,11 +193,6 @@ def range_of_key(key: int) -> tuple[bytes, bytes]:
     """Lexicographic bounds, as Redis takes them, of the members that begin with a key."""
     start = _KEY.pack(key)
     return b"[" + start, b"[" + start + b"\xff" * 17
-
-
-def range_start(event_time: int) -> bytes:
-    """The lexicographic bound, as Redis takes it, of all members before a time in milliseconds."""
-    return b"(" + _KEY.pack(max(event_time, 0) << _ID_BITS)
 
 
 def unpack_user(events: Sequence[bytes], labels: Sequence[bytes]) -> UserEvents:

@@ -7,10 +7,12 @@ import redis
 
 from feature_store.layout import (
     EXPIRY_SECONDS,
+    KEEP_DAYS,
     MERCHANT_DAYS,
     LabelMember,
     PaymentEvent,
     day_of_field,
+    first_day_kept,
     frauds_field,
     key_of,
     merchant_number,
@@ -18,6 +20,9 @@ from feature_store.layout import (
     payments_field,
 )
 from feature_store.pipelines import NamedPipeline
+
+# A merchant's days that are kept whatever the data clock says: eight more than the windows need, for wrong dates.
+_DAYS_AT_LEAST = KEEP_DAYS + 8
 
 # What to add, by merchant's number and field of its hash.
 Totals = Counter[tuple[int, str]]
@@ -64,7 +69,21 @@ def count_frauds(
     return totals
 
 
-def forget_old_days(store: redis.Redis, merchants: Sequence[int], first_day: int) -> None:
+def old_fields(fields: Sequence[bytes], clock: int) -> list[bytes]:
+    """The fields of a merchant's hash that no window reaches any more.
+
+    Relative to the earlier of the data clock and the merchant's own newest day: then payments of wrong dates at this
+    merchant remove nothing. If there are so many of them that the data clock is wrong as well, the merchant's newest
+    days are kept nevertheless.
+    """
+    days = sorted({day_of_field(name) for name in fields}, reverse=True)
+    if not days:
+        return []
+    first = min(first_day_kept(days[0], clock), days[:_DAYS_AT_LEAST][-1])
+    return [name for name in fields if day_of_field(name) < first]
+
+
+def forget_old_days(store: redis.Redis, merchants: Sequence[int], clock: int) -> None:
     """Remove the days that no window reaches, of merchants for which a new day begins."""
     if not merchants:
         return
@@ -76,7 +95,7 @@ def forget_old_days(store: redis.Redis, merchants: Sequence[int], first_day: int
     removal = store.pipeline(transaction=False)
     for key in keys:
         removal.expire(key, EXPIRY_SECONDS)
-        if old := [name for name in fields[key] if day_of_field(name) < first_day]:
+        if old := old_fields(fields[key], clock):
             removal.hdel(key, *old)
     removal.execute()
 

@@ -17,7 +17,7 @@ from math import isclose
 from typing import Any
 
 import redis
-from features import UserFeatures
+from features import UserFeatures, milliseconds
 from fraud_common.errors import UserError, one_line_errors
 from fraud_common.redis import redis_client
 from fraud_common.settings import load_settings
@@ -97,7 +97,7 @@ def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, 
         return 0
     payments: dict[str, list[PaymentEvent]] = defaultdict(list)
     labels: dict[str, list[Label]] = defaultdict(list)
-    for payment in read_payments(trino, settings.bronze_schema, users):
+    for payment in read_payments(trino, settings.bronze_schema, users, coverage.clock(store)):
         payments[payment.user_id].append(payment)
     for label in read_labels(trino, settings.bronze_schema, users):
         labels[label.user_id].append(label)
@@ -124,9 +124,10 @@ def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
         if newest is None:
             raise UserError("Gold has no users yet: build it with make dbt-run once there are payments")
         clock = coverage.clock(store)
-        if clock < newest.timestamp() * 1000:
+        behind = milliseconds(newest) - clock
+        if behind > 0:
             raise UserError(
-                f"the stream is {newest.timestamp() - clock / 1000:.0f} s of event time behind Gold: "
+                f"the stream is {behind / 1000:.0f} s of event time behind Gold: "
                 "is it running? docker compose ps feature-stream"
             )
         different = [user for user, ours in streamed(store, rows).items() if differences(ours, rows[user])]

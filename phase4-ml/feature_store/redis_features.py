@@ -99,7 +99,10 @@ def show(settings: RedisSettings, user: str | None) -> None:
         newest = coverage.clock(store)
         if newest:
             moment = (EPOCH + timedelta(milliseconds=newest)).isoformat(timespec="milliseconds")
-            print(f"stream: complete up to {moment} of event time")
+            print(f"stream: the data clock is {moment}")
+        if slowest := coverage.completeness(store).slowest:
+            arrived = (EPOCH + timedelta(milliseconds=slowest)).isoformat(timespec="seconds")
+            print(f"stream: complete up to what arrived at {arrived}, in the slowest partition")
         limit = memory["maxmemory_human"] if memory["maxmemory"] else "no limit"
         print(f"memory: {memory['used_memory_human']} of {limit}; evicted: {store.info('stats')['evicted_keys']:,}")
         if user:

@@ -5,28 +5,28 @@ in whatever order records arrive. `layout.py` describes the keys and their membe
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from features import DAY_MS
 from redis.client import Pipeline
 from redis.exceptions import WatchError
 
 from feature_store import coverage, merchant_totals
-from feature_store.coverage import Partition
+from feature_store.coverage import Progress
 from feature_store.layout import (
     EXPIRY_SECONDS,
-    KEEP_DAYS,
+    KEEP_MS,
     MERCHANT_DAYS,
     USER_EVENTS,
     USER_LABELS,
     Label,
     PaymentEvent,
     counts_payments,
+    event_time_of,
+    kept_from,
     range_of_key,
-    range_start,
 )
 from feature_store.pipelines import NamedPipeline, load_script
 
@@ -39,11 +39,8 @@ class Batch:
 
     payments: Sequence[PaymentEvent] = ()
     labels: Sequence[Label] = ()
-    # The offset of the first message that is neither among these records nor among earlier ones. If there are none,
-    # the clock does not move: then these records are not all that exist up to a moment.
-    reached: Mapping[Partition, int] = field(default_factory=dict)
-    # Partitions whose position was in Redis before; if one of them is gone, no position is written.
-    required: Collection[Partition] = ()
+    # Without it the data clock does not move: then these records are not all that exist up to a moment.
+    progress: Progress = field(default_factory=Progress)
     # Whether to add them to the merchants' totals; False if only the users' payments were lost.
     count_for_merchants: bool = True
 
@@ -70,6 +67,18 @@ class _OfUser:
     payments: dict[int, PaymentEvent] = field(default_factory=dict)
     labels: dict[bytes, Label] = field(default_factory=dict)
 
+    def may_be_too_old(self, clock: int) -> bool:
+        """Whether one of the payments is too old, unless the user's newest one is as old; which Redis knows."""
+        return any(payment.event_time < clock - KEEP_MS for payment in self.payments.values())
+
+    def recent(self, newest_members: Sequence[bytes], clock: int) -> dict[int, PaymentEvent]:
+        """The payments that are not too old, given the member of the newest payment in Redis, if there is one."""
+        if not self.may_be_too_old(clock):
+            return self.payments
+        times = [payment.event_time for payment in self.payments.values()]
+        first = kept_from(max(*times, *map(event_time_of, newest_members), 0), clock)
+        return {key: payment for key, payment in self.payments.items() if payment.event_time >= first}
+
 
 @dataclass(slots=True)
 class _New:
@@ -80,6 +89,7 @@ class _New:
     known_labels: list[bytes]
     # Members of the payments that labels of the batch are on, by key.
     known_payments: dict[int, bytes]
+    too_old: int
 
 
 def apply(store: redis.Redis, batch: Batch, max_payments_per_user: int) -> Applied:
@@ -99,51 +109,51 @@ def apply(store: redis.Redis, batch: Batch, max_payments_per_user: int) -> Appli
 
 
 def _apply(store: redis.Redis, pipeline: Pipeline, batch: Batch, max_payments: int) -> Applied:
-    newest = max([coverage.clock(store), *(payment.event_time for payment in batch.payments)])
-    horizon = newest - KEEP_DAYS * DAY_MS
-    users = _by_user(batch, horizon)
+    clock = coverage.clock(store)
+    users = _by_user(batch)
     if users:
         pipeline.watch(*map(USER_EVENTS.format, users), *map(USER_LABELS.format, users))
-    new = _what_is_new(store, users)
+    new = _what_is_new(store, users, clock)
     totals = _totals(new) if batch.count_for_merchants else Counter()
 
     pipeline.multi()
     transaction = NamedPipeline(pipeline)
-    _add_users(store, transaction, new, range_start(horizon), max_payments)
+    _add_users(store, transaction, new, clock, max_payments)
     for (merchant, name), number in totals.items():
         if number:
             client = transaction.named("total", merchant, name) if counts_payments(name) else pipeline
             client.hincrby(MERCHANT_DAYS.format(merchant), name, number)
-    if batch.reached:
-        coverage.advance(transaction.named("advanced"), batch.reached, newest, batch.required)
+    progress = batch.progress
+    if progress.reached:
+        coverage.advance(transaction.named("advanced"), progress, coverage.newest_users(batch.payments))
     results = transaction.execute()
 
-    merchant_totals.forget_old_days(store, _merchants_with_a_new_day(totals, results), horizon // DAY_MS)
+    merchant_totals.forget_old_days(store, _merchants_with_a_new_day(totals, results), clock)
     return Applied(
         payments=sum(len(each.payments) for each in new.values()),
         labels=sum(len(each.labels) for each in new.values()),
-        too_old=sum(payment.event_time < horizon for payment in batch.payments),
+        too_old=sum(each.too_old for each in new.values()),
         trimmed={user: count for user in new if (count := results.get(("trimmed", user)))},
-        emptied=bool(batch.reached) and not results["advanced"],
+        emptied=bool(progress.reached) and not results["advanced"],
     )
 
 
-def _by_user(batch: Batch, horizon: int) -> dict[str, _OfUser]:
-    """The records by user, without payments that are too old."""
+def _by_user(batch: Batch) -> dict[str, _OfUser]:
     users: dict[str, _OfUser] = defaultdict(_OfUser)
     for payment in batch.payments:
-        if payment.event_time >= horizon:
-            users[payment.user_id].payments.setdefault(payment.key, payment)
+        users[payment.user_id].payments.setdefault(payment.key, payment)
     for label in batch.labels:
         users[label.user_id].labels[label.pack()] = label
     return users
 
 
-def _what_is_new(store: redis.Redis, users: Mapping[str, _OfUser]) -> dict[str, _New]:
+def _what_is_new(store: redis.Redis, users: Mapping[str, _OfUser], clock: int) -> dict[str, _New]:
     lookup = NamedPipeline(store.pipeline(transaction=False))
     for user, records in users.items():
         events_key = USER_EVENTS.format(user)
         lookup.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
+        if records.may_be_too_old(clock):
+            lookup.named("newest", user).zrange(events_key, -1, -1)
         for key in records.payments:
             lookup.named("count", user, key).zlexcount(events_key, *range_of_key(key))
         for key in _labelled(records):
@@ -156,11 +166,13 @@ def _what_is_new(store: redis.Redis, users: Mapping[str, _OfUser]) -> dict[str, 
         for key in _labelled(records):
             for member in results["payment", user, key]:
                 known_payments.setdefault(key, member)
+        recent = records.recent(results.get(("newest", user), ()), clock)
         return _New(
-            payments={key: each for key, each in records.payments.items() if not results["count", user, key]},
+            payments={key: each for key, each in recent.items() if not results["count", user, key]},
             labels=[member for member in records.labels if member not in known_labels],
             known_labels=known_labels,
             known_payments=known_payments,
+            too_old=len(records.payments) - len(recent),
         )
 
     return {user: of(user, records) for user, records in users.items()}
@@ -189,7 +201,7 @@ def _totals(new: Mapping[str, _New]) -> merchant_totals.Totals:
 
 
 def _add_users(
-    store: redis.Redis, transaction: NamedPipeline, new: Mapping[str, _New], first_kept: bytes, max_payments: int
+    store: redis.Redis, transaction: NamedPipeline, new: Mapping[str, _New], clock: int, max_payments: int
 ) -> None:
     add_payments = store.register_script(_ADD_PAYMENTS)
     for user, records in new.items():
@@ -197,7 +209,7 @@ def _add_users(
             members = [payment.pack() for payment in records.payments.values()]
             add_payments(
                 [USER_EVENTS.format(user)],
-                [first_kept, max_payments, EXPIRY_SECONDS, *members],
+                [clock, KEEP_MS, max_payments, EXPIRY_SECONDS, *members],
                 client=transaction.named("trimmed", user),
             )
         if records.labels:

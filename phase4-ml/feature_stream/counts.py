@@ -32,6 +32,7 @@ def keep_counting(settings: RedisSettings, stop: threading.Event) -> None:
 def count_all(store: redis.Redis) -> None:
     """Set the metrics of what Redis contains."""
     metrics.CLOCK.set(coverage.clock(store) / 1000)
+    metrics.SCATTERED.set(coverage.completeness(store).scattered)
     metrics.MEMORY.set(store.info("memory")["used_memory"])
     pattern = USER_EVENTS.format("*")
     metrics.USERS.set(sum(1 for _ in store.scan_iter(match=pattern, count=1000)))

@@ -1,13 +1,16 @@
-"""Prepares Redis before the stream follows Kafka: renames keys of earlier releases, and fills an empty Redis."""
+"""Prepares Redis before the stream follows Kafka: replaces keys of earlier releases, and fills an empty Redis."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import batched
 
 import redis
 from feature_store import coverage
-from feature_store.layout import USER_LABELS
+from feature_store.coverage import Progress
+from feature_store.layout import NEWEST_USERS_KEY, USER_EVENTS, USER_LABELS, event_time_of
+from feature_store.pipelines import NamedPipeline
 from feature_store.rebuild import Topics, rebuild_from_bronze
 from fraud_common.errors import Stopping, UserError
 from redis.exceptions import RedisError
@@ -22,6 +25,8 @@ REBUILD_LOCK_SECONDS = 60.0
 
 # The name of user_labels in earlier releases.
 _USER_VERDICTS = "user_verdicts:{}"
+# The newest event time of all users, which one wrong row could move: the data clock of earlier releases.
+_NEWEST_EVENT_TIME = "feature_stream:clock"
 _KEYS_PER_SCAN = 10_000
 
 
@@ -42,6 +47,24 @@ def rename_old_keys(store: redis.Redis) -> int:
     if renamed:
         log.info("renamed the labels of %d users from user_verdicts to user_labels", renamed)
     return renamed
+
+
+def find_data_clock(store: redis.Redis) -> None:
+    """Set the data clock of a Redis that an earlier release filled, from the payments that it has."""
+    if store.exists(NEWEST_USERS_KEY) or not coverage.positions(store):
+        return
+    newest: dict[str, int] = {}
+    prefix, _, _ = USER_EVENTS.partition("{}")
+    for keys in batched(store.scan_iter(match=USER_EVENTS.format("*"), count=_KEYS_PER_SCAN), 1000, strict=False):
+        lookup = NamedPipeline(store.pipeline(transaction=False))
+        for key in keys:
+            lookup.named(key).zrange(key, -1, -1)
+        found = lookup.execute()
+        times = {key.decode().removeprefix(prefix): event_time_of(member) for key in keys for member in found[key]}
+        newest = coverage.newest_of(newest | times)
+    coverage.advance(store, Progress(), newest)
+    store.delete(_NEWEST_EVENT_TIME)
+    log.info("found the data clock from the payments in Redis: %d ms", coverage.clock(store))
 
 
 def fill_if_empty(settings: StreamSettings, store: redis.Redis, stop: threading.Event) -> None:

@@ -16,7 +16,17 @@ DELAY = Histogram(
 )
 LAG = Gauge("feature_stream_lag_records", "Messages of a partition that are not in Redis yet", ["topic", "partition"])
 LAG_SECONDS = Gauge("feature_stream_lag_seconds", "Age of the newest payment since its arrival in Kafka, when written")
-CLOCK = Gauge("feature_stream_clock_timestamp_seconds", "The newest event time in Redis")
+CLOCK = Gauge(
+    "feature_stream_clock_timestamp_seconds", "The data clock: the third-newest of the users' newest payments"
+)
+COMPLETE = Gauge(
+    "feature_stream_complete_timestamp_seconds",
+    "Redis has every payment that Kafka received in this partition up to then",
+    ["partition"],
+)
+SCATTERED = Gauge(
+    "feature_stream_scattered", "1 if payments are in other partitions than the CRC32 of their user_id says"
+)
 USERS = Gauge("feature_stream_users", "Users whose payments Redis has")
 MEMORY = Gauge("feature_stream_redis_bytes", "Memory that Redis uses for everything")
 CHECKED = Gauge("feature_stream_reconciled_users", "Users that the last reconciliation compared with Gold")

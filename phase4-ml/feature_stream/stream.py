@@ -9,10 +9,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from feature_store import coverage, writer
+from feature_store.coverage import Progress, ReadToTheEnd
+from feature_store.freshness import partition_of
 from feature_store.layout import Label, PaymentEvent
 from feature_store.records import RuleViolation, to_label, to_payment
 from feature_store.writer import Applied, Batch
@@ -33,7 +36,7 @@ from redis.exceptions import RedisError
 
 from feature_stream import metrics
 from feature_stream.counts import keep_counting
-from feature_stream.fill import fill_if_empty, rename_old_keys
+from feature_stream.fill import fill_if_empty, find_data_clock, rename_old_keys
 from feature_stream.settings import StreamSettings
 
 log = logging.getLogger("feature-stream")
@@ -70,20 +73,27 @@ def run(settings: StreamSettings, stop: threading.Event) -> None:
         UserError: a setting or a topic is wrong, or a service does not answer at the start.
         Stopping: the event was set while Redis, Trino or the registry did not answer.
     """
-    require_topics(wait_for_broker(settings), settings.transactions_topic, settings.labels_topic)
+    partitions = require_topics(wait_for_broker(settings), settings.transactions_topic, settings.labels_topic)
     with redis_client(settings):  # a wrong password is reported at once
         pass
     with kafka_errors():
-        FeatureStream(settings, stop).run()
+        FeatureStream(settings, stop, partitions[settings.transactions_topic]).run()
 
 
 class FeatureStream:
     """One run of the stream."""
 
-    def __init__(self, settings: StreamSettings, stop: threading.Event) -> None:
+    def __init__(self, settings: StreamSettings, stop: threading.Event, partitions: int) -> None:
         self._settings = settings
         self._stop = stop
+        # Of transactions.raw.
+        self._partitions = partitions
+        # A payment was found in another partition than that of its user; and when Redis was last told so.
+        self._scattered = False
+        self._scattered_noted_at = 0.0
         self._assigned = _Assigned()
+        # Not while Redis is filled, or is not there.
+        self._following = False
         self._trimmed_users: set[str] = set()
         self._decoder = Decoder(SchemaRegistry(settings.schema_registry_url))
         self._store = connect(settings, retries=0)
@@ -97,13 +107,13 @@ class FeatureStream:
 
     def run(self) -> None:
         """Prepare Redis, then follow Kafka."""
-        lag = watch_lag(self._consumer, self._assigned.positions, _report_lag, self._stop)
+        lag = watch_lag(self._consumer, self._assigned.positions, self._report_lag, self._stop)
         try:
-            self._when_redis_answers(lambda: rename_old_keys(self._store))
+            self._when_redis_answers(self._replace_old_keys)
             self._when_redis_answers(self._fill_if_empty)
             self._follow()
         finally:
-            metrics.RUNNING.set(0)
+            self._set_following(False)
             self._stop.set()
             lag.join()
             self._consumer.close()
@@ -114,7 +124,7 @@ class FeatureStream:
         topics = [settings.transactions_topic, settings.labels_topic]
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
         log.info("following %s and %s", *topics)
-        metrics.RUNNING.set(1)
+        self._set_following(True)
         threading.Thread(target=keep_counting, args=(settings, self._stop), daemon=True).start()
         logged_at, records = time.monotonic(), 0
         while not self._stop.is_set():
@@ -129,8 +139,10 @@ class FeatureStream:
     def _take(self, messages: list[Message]) -> None:
         """Write a batch to Redis; if that fails, return to what Redis has once it answers."""
         payments, labels = self._decode(messages)
+        self._note_if_scattered()
         reached = _next_offsets(messages)
-        batch = Batch(payments, labels, reached=reached, required=self._assigned.in_redis)
+        complete = self._complete_until(messages)
+        batch = Batch(payments, labels, Progress(reached, complete, self._partitions, self._assigned.in_redis))
         try:
             applied = writer.apply(self._store, batch, self._settings.feature_stream_max_payments_per_user)
         except RedisError as error:
@@ -143,13 +155,29 @@ class FeatureStream:
             return
         self._assigned.reached(reached)
         self._commit(reached)
+        for partition, until in complete.items():
+            metrics.COMPLETE.labels(partition).set(until / 1000)
         self._count(messages, applied)
 
     def _return_to_redis(self) -> None:
-        metrics.RUNNING.set(0)
+        self._set_following(False)
         self._when_redis_answers(self._fill_if_empty)
         self._assign(list(self._assigned.positions))
-        metrics.RUNNING.set(1)
+        self._set_following(True)
+
+    def _set_following(self, following: bool) -> None:
+        self._following = following
+        metrics.RUNNING.set(following)
+
+    def _complete_until(self, messages: list[Message]) -> dict[int, int]:
+        """Up to which arrival time (ms) each partition of transactions.raw is in Redis with these messages."""
+        # Not the future, whatever timestamps a producer sets where the topic lets it.
+        now = round(time.time() * 1000)
+        return {
+            message.partition() or 0: min(message.timestamp()[1], now)
+            for message in messages
+            if message.topic() == self._settings.transactions_topic and message.timestamp()[1] > 0
+        }
 
     def _decode(self, messages: list[Message]) -> tuple[list[PaymentEvent], list[Label]]:
         payments: list[PaymentEvent] = []
@@ -159,7 +187,10 @@ class FeatureStream:
             try:
                 record = self._decoder.decode_when_answered(message.value(), self._stop)
                 if message.topic() == self._settings.transactions_topic:
-                    payments.append(to_payment(record, arrived_ms))
+                    payment = to_payment(record, arrived_ms)
+                    payments.append(payment)
+                    if partition_of(payment.user_id, self._partitions) != message.partition():
+                        self._scattered = True
                 else:
                     labels.append(to_label(record, arrived_ms))
             except RuleViolation as rule:
@@ -167,6 +198,18 @@ class FeatureStream:
             except (SerializationError, AttributeError, TypeError, ValueError):
                 metrics.SKIPPED.labels("not_decodable").inc()
         return payments, labels
+
+    def _note_if_scattered(self) -> None:
+        """Tell the API, before it sees these payments, that users are not in the partitions of `partition_of`."""
+        if not self._scattered or time.monotonic() - self._scattered_noted_at < SECONDS_BETWEEN_LINES:
+            return
+        with suppress(RedisError):  # the batch meets it, too, and is read again
+            coverage.note_scattered(self._store)
+            if not self._scattered_noted_at:
+                log.warning("payments are not in the partitions of their users' CRC32; the slowest partition counts")
+            self._scattered_noted_at = time.monotonic()
+            self._scattered = False
+            metrics.SCATTERED.set(1)
 
     def _commit(self, offsets: Mapping[Partition, int]) -> None:
         try:
@@ -204,6 +247,8 @@ class FeatureStream:
         for each in partitions:
             self._assigned.remove((each.topic, each.partition))
             metrics.LAG.remove(each.topic, each.partition)
+            if each.topic == self._settings.transactions_topic:
+                metrics.COMPLETE.remove(each.partition)
 
     def _assign(self, partitions: list[Partition]) -> None:
         """Resume at the offsets in Redis."""
@@ -213,7 +258,27 @@ class FeatureStream:
         self._consumer.assign(
             [TopicPartition(*partition, known.get(partition, OFFSET_BEGINNING)) for partition in partitions]
         )
+        numbers = [number for topic, number in partitions if topic == self._settings.transactions_topic]
+        self._partitions = max(self._partitions, *(number + 1 for number in numbers), 0)
         log.info("reading %d partitions from the offsets in Redis", len(partitions))
+
+    def _report_lag(self, partition: Partition, lag: int) -> None:
+        """Called by the thread that watches the lag: a partition that has nothing more is complete up to now."""
+        metrics.LAG.labels(*partition).set(lag)
+        topic, number = partition
+        end = self._assigned.positions.get(partition)
+        if lag or end is None or topic != self._settings.transactions_topic or not self._following:
+            return
+        now = time.time()
+        with suppress(RedisError):  # the stream itself reports it
+            read = ReadToTheEnd(partition, end, round(now * 1000))
+            if coverage.confirm(self._store, read, self._partitions):
+                metrics.COMPLETE.labels(number).set(now)
+
+    def _replace_old_keys(self) -> None:
+        rename_old_keys(self._store)
+        find_data_clock(self._store)
+        coverage.forget_removed_partitions(self._store, self._partitions)
 
     def _fill_if_empty(self) -> None:
         fill_if_empty(self._settings, self._store, self._stop)
@@ -239,7 +304,3 @@ class FeatureStream:
 def _next_offsets(messages: list[Message]) -> dict[Partition, int]:
     """The offset after the last message of each partition."""
     return {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in messages}
-
-
-def _report_lag(partition: Partition, lag: int) -> None:
-    metrics.LAG.labels(*partition).set(lag)

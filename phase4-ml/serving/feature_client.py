@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pybreaker
-from feature_store.layout import CLOCK_KEY, MERCHANT_DAYS, USER_EVENTS, USER_LABELS, merchant_number
+from feature_store.freshness import Completeness
+from feature_store.layout import (
+    CLOCK_KEY,
+    COMPLETE_KEY,
+    MERCHANT_DAYS,
+    PUSHED_AT_KEY,
+    SCATTERED_KEY,
+    USER_EVENTS,
+    USER_LABELS,
+    merchant_number,
+)
 from feature_store.pipelines import NamedPipeline
 from features import MERCHANT_KEY, USER_KEY
 from redis.asyncio import ConnectionPool, Redis
@@ -36,6 +46,17 @@ SECONDS_PER_KEY = 0.0001
 
 
 @dataclass(frozen=True, slots=True)
+class StreamState:
+    """What the stream and the feature writer say of themselves, in milliseconds; 0 is unknown."""
+
+    # An event time; the others are times of arrival.
+    data_clock: int = 0
+    complete: Completeness = field(default_factory=Completeness)
+    # When the last push of snapshots began.
+    pushed_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What Redis has of a payment's user and merchant; nothing if it did not answer."""
 
@@ -44,11 +65,12 @@ class Found:
     events: Sequence[bytes] = ()
     labels: Sequence[bytes] = ()
     days: Mapping[bytes, bytes] = field(default_factory=dict)
-    # The event time in milliseconds up to which the stream is complete.
-    clock: int | None = None
+    stream: StreamState = field(default_factory=StreamState)
 
 
 NOTHING = Found()
+
+_STATE_KEYS = (CLOCK_KEY, COMPLETE_KEY, SCATTERED_KEY, PUSHED_AT_KEY)
 
 
 class _Announcer(pybreaker.CircuitBreakerListener):
@@ -124,7 +146,7 @@ class FeatureClient:
     async def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
         users = list(dict.fromkeys(user for user, _ in pairs))
         merchants = list(dict.fromkeys(merchant for _, merchant in pairs))
-        keys = [CLOCK_KEY, *map(USER_KEY.format, users), *map(MERCHANT_KEY.format, merchants)]
+        keys = [*_STATE_KEYS, *map(USER_KEY.format, users), *map(MERCHANT_KEY.format, merchants)]
         pipeline = NamedPipeline(self._redis.pipeline(transaction=False))
         pipeline.named("values").mget(keys)
         for user in users:
@@ -138,23 +160,32 @@ class FeatureClient:
                 if isinstance(results["values"], Exception):
                     raise results["values"]
         values = dict(zip(keys, results["values"], strict=True))
-        return [_found(user, merchant, values, results) for user, merchant in pairs]
+        stream = _stream_state(values)
+
+        def streamed(*name: str) -> Any:
+            # A key of another type counts as missing.
+            return () if isinstance(results[name], Exception) else results[name]
+
+        return [
+            Found(
+                user=values[USER_KEY.format(user)],
+                merchant=values[MERCHANT_KEY.format(merchant)],
+                events=streamed("events", user),
+                labels=streamed("labels", user),
+                days=streamed("days", merchant),
+                stream=stream,
+            )
+            for user, merchant in pairs
+        ]
 
 
-def _found(user: str, merchant: str, values: Mapping[str, bytes | None], results: Mapping[Any, Any]) -> Found:
-    def streamed(*name: str) -> Any:
-        # A key of another type counts as missing.
-        return () if isinstance(results[name], Exception) else results[name]
+def _stream_state(values: Mapping[str, bytes | None]) -> StreamState:
+    def number(key: str) -> int:
+        value = values[key]
+        return int(value) if value and value.isdigit() else 0
 
-    clock = values[CLOCK_KEY]
-    return Found(
-        user=values[USER_KEY.format(user)],
-        merchant=values[MERCHANT_KEY.format(merchant)],
-        events=streamed("events", user),
-        labels=streamed("labels", user),
-        days=streamed("days", merchant),
-        clock=int(clock) if clock and clock.isdigit() else None,
-    )
+    complete = Completeness.unpack(values[COMPLETE_KEY], scattered=values[SCATTERED_KEY] is not None)
+    return StreamState(number(CLOCK_KEY), complete, number(PUSHED_AT_KEY))
 
 
 @asynccontextmanager

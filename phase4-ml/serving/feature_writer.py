@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 from feature_store.lakehouse import gold_cursor
+from feature_store.layout import PUSHED_AT_KEY
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from fraud_common.errors import UserError, one_line_errors
 from fraud_common.redis import redis_client
@@ -106,9 +107,12 @@ def push_features(settings: WriterSettings) -> dict[str, Any]:
         lock = store.lock(LOCK_KEY, timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS + 30)
         try:
             with lock:
+                began = time.time()
                 # Merchants first: they are few, and users' snapshots are newer if they are read later.
                 merchants = push(trino, store, MERCHANTS, settings.push_batch, lock)
                 users = push(trino, store, USERS, settings.push_batch, lock)
+                # Everything in them arrived before the push began.
+                store.set(PUSHED_AT_KEY, round(began * 1000), ex=SNAPSHOT_SECONDS)
         except LockError as error:
             raise UserError(f"another push is running, or took the lock ({error}): try again when it ends") from None
     if not users.count:

@@ -7,7 +7,15 @@ every request.
 import os
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    multiprocess,
+)
 
 TIERS = ("low", "medium", "high")
 SOURCES = ("stream", "batch", "default")
@@ -16,6 +24,13 @@ _PREDICTIONS = Counter("fraud_predictions", "Predictions answered", ["risk_tier"
 PREDICTIONS = {tier: _PREDICTIONS.labels(tier) for tier in TIERS}
 _FEATURE_SOURCE = Counter("fraud_feature_source", "Predictions by where the user's features came from", ["source"])
 FEATURE_SOURCE = {source: _FEATURE_SOURCE.labels(source) for source in SOURCES}
+_FEATURE_AGE = Histogram(
+    "fraud_feature_age_seconds",
+    "How old the user's features were: of the stream since it was complete, of a snapshot in event time",
+    ["source"],
+    buckets=(1, 10, 60, 300, 900, 3600, 6 * 3600, 86_400, 7 * 86_400),
+)
+FEATURE_AGE = {source: _FEATURE_AGE.labels(source) for source in ("stream", "batch")}
 LATENCY = Histogram(
     "fraud_prediction_latency_seconds",
     "From the parsed request to the answer, of /predict",
@@ -87,4 +102,6 @@ def exposition() -> bytes:
     forget_dead_workers()
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
+    # Of the process that all workers share, so that restarts of the service are visible.
+    ProcessCollector(pid=os.getppid, registry=registry)
     return generate_latest(registry)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import orjson
 from audit.prediction_log import PredictionLog
-from feature_store.layout import unpack_merchant, unpack_user
-from features import EPOCH, FEATURES, MerchantFeatures, Payment, UserFeatures, milliseconds
+from feature_store.freshness import stream_is_newer
+from feature_store.layout import covers_merchant, covers_user, event_time_of, unpack_merchant, unpack_user
+from features import DAY_MS, EPOCH, FEATURES, MerchantFeatures, Payment, UserFeatures, milliseconds
 from numpy.typing import NDArray
 
 from serving import metrics
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 UNKNOWN_USER = UserFeatures()
 UNKNOWN_MERCHANT = MerchantFeatures()
 
+# A data clock so far behind the wall clock is that of other days: a simulated one, or that of replayed data.
+OTHER_DAYS = timedelta(hours=1)
 MAX_REASONS = 5
 # In a batch, other requests have their turn after so many payments; for more, the model runs in a thread.
 CHUNK = 50
@@ -40,6 +43,7 @@ CHUNK = 50
 class PaymentFeatures:
     """The features of a payment, and where those of its user came from."""
 
+    # The moment that all features are of.
     event_time: datetime
     vector: NDArray[np.float32]
     source: str
@@ -114,13 +118,14 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
 
     Args:
         found: what Redis has of the payment's user and merchant.
-        now: the event time of a payment without one.
+        now: the time at the wall.
     """
-    payment = Payment(request.amount, request.is_international, request.event_time or now, request.device_type)
+    moment = moment_of(request.event_time, found.stream.data_clock, now)
+    payment = Payment(request.amount, request.is_international, moment, request.device_type)
+    complete_until = found.stream.complete.of_user(request.user_id)
     try:
-        as_of = request.event_time or _after(found.clock) or now
-        user, source = choose_user(found, as_of)
-        vector = user.to_array(payment, choose_merchant(found, as_of))
+        user, source = choose_user(found, moment, complete_until, now)
+        vector = user.to_array(payment, choose_merchant(found, moment, now))
     except Exception as error:
         # Whatever Redis has under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
@@ -128,12 +133,26 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
         user, source = UNKNOWN_USER, "default"
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
     age = None
-    if source == "stream" and found.clock is not None:
-        # By how much the stream is behind the payment: 0 if it has seen later payments already.
-        age = max(0, milliseconds(request.event_time) - found.clock) / 1000 if request.event_time else 0.0
+    if source == "stream":
+        age = max(0, milliseconds(now) - complete_until) / 1000
     elif user.as_of:
-        age = (payment.event_time - user.as_of).total_seconds()
-    return PaymentFeatures(payment.event_time, vector, source, age)
+        age = (moment - user.as_of).total_seconds()
+    return PaymentFeatures(moment, vector, source, age)
+
+
+def moment_of(event_time: datetime | None, data_clock: int, now: datetime) -> datetime:
+    """The moment of a payment, for all of its features.
+
+    A payment without an event time happens now; but just after the data clock if that is over an hour behind, since
+    then the data are not of today, as with the simulator.
+
+    Args:
+        data_clock: milliseconds, 0 if it is unknown.
+    """
+    if event_time:
+        return event_time
+    after = EPOCH + timedelta(milliseconds=data_clock + 1)
+    return after if data_clock and now - after > OTHER_DAYS else now
 
 
 def read_snapshot[S: (UserFeatures, MerchantFeatures)](kind: type[S], text: bytes | None) -> S | None:
@@ -146,33 +165,41 @@ def read_snapshot[S: (UserFeatures, MerchantFeatures)](kind: type[S], text: byte
         return None
 
 
-def choose_user(found: Found, as_of: datetime) -> tuple[UserFeatures, str]:
-    """What is known of the user just before a moment, and from where: stream, batch or default."""
+def choose_user(found: Found, moment: datetime, complete_until: int, now: datetime) -> tuple[UserFeatures, str]:
+    """What is known of the user just before a moment, and from where: stream, batch or default.
+
+    The stream if it is newer than the snapshot, and if it still has all payments before that moment: it can't say what
+    a user had done long before the newest payment.
+
+    Args:
+        complete_until: up to which arrival time the stream has the user's payments, in milliseconds; 0 is unknown.
+    """
     snapshot = read_snapshot(UserFeatures, found.user)
-    if (found.events or found.labels) and _is_newer(found.clock, snapshot):
-        return UserFeatures.from_events(unpack_user(found.events, found.labels), as_of), "stream"
+    if (found.events or found.labels) and _stream_is_newer(found, complete_until, snapshot, now):
+        newest = event_time_of(found.events[-1]) if found.events else 0
+        if covers_user(newest, found.stream.data_clock, milliseconds(moment)):
+            return UserFeatures.from_events(unpack_user(found.events, found.labels), moment), "stream"
     return (snapshot, "batch") if snapshot else (UNKNOWN_USER, "default")
 
 
-def choose_merchant(found: Found, as_of: datetime) -> MerchantFeatures:
+def choose_merchant(found: Found, moment: datetime, now: datetime) -> MerchantFeatures:
     """What is known of the merchant at the start of the day, by the same rule; its category is only in the snapshot."""
-    snapshot = read_snapshot(MerchantFeatures, found.merchant) or UNKNOWN_MERCHANT
-    if found.days and _is_newer(found.clock, snapshot):
+    snapshot = read_snapshot(MerchantFeatures, found.merchant)
+    known = snapshot or UNKNOWN_MERCHANT
+    if found.days and _stream_is_newer(found, found.stream.complete.slowest, snapshot, now):
         payments, frauds = unpack_merchant(found.days)
-        return MerchantFeatures.from_days(payments, frauds, as_of, snapshot)
-    return snapshot
+        if covers_merchant(max(payments, default=0), found.stream.data_clock, milliseconds(moment) // DAY_MS):
+            return MerchantFeatures.from_days(payments, frauds, moment, known)
+    return known
 
 
-def _is_newer(clock: int | None, snapshot: UserFeatures | MerchantFeatures | None) -> bool:
-    """Whether the stream is newer than the snapshot; one that has stopped falls behind it."""
-    if clock is None:
-        return False
-    return snapshot is None or snapshot.as_of is None or milliseconds(snapshot.as_of) <= clock
-
-
-def _after(clock: int | None) -> datetime | None:
-    """The event time of a payment without one: just after the newest that the stream has seen."""
-    return None if clock is None else EPOCH + timedelta(milliseconds=clock + 1)
+def _stream_is_newer(
+    found: Found, complete_until: int, snapshot: UserFeatures | MerchantFeatures | None, now: datetime
+) -> bool:
+    wall = milliseconds(now)
+    # Without a time of the push, as after an upgrade, a snapshot counts as just written.
+    snapshot_at = (found.stream.pushed_at or wall) if snapshot else None
+    return stream_is_newer(complete_until, snapshot_at, wall)
 
 
 @lru_cache(maxsize=100)
@@ -236,6 +263,8 @@ def audit_line(scored: Scored, answer: dict[str, Any]) -> bytes:
 def _count(scored: Scored, answer: dict[str, Any]) -> None:
     metrics.PREDICTIONS[answer["risk_tier"]].inc()
     metrics.FEATURE_SOURCE[scored.features.source].inc()
+    if scored.features.age_seconds is not None:
+        metrics.FEATURE_AGE[scored.features.source].observe(scored.features.age_seconds)
     (metrics.CACHE_MISSES if scored.features.source == "default" else metrics.CACHE_HITS).inc()
 
 
