@@ -15,7 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 from spark_jobs.batch_writer import BatchWriter
 from spark_jobs.bronze_rows import bronze_rows
-from spark_jobs.bronze_table import BronzeTable, bronze_tables
+from spark_jobs.bronze_table import BronzeTable, bronze_tables, columns, create_if_missing
+from spark_jobs.kafka_topic import KafkaTopic
+from spark_jobs.schemas import TopicSchemas
 from spark_jobs.session import build_session, read_kafka
 from spark_jobs.settings import Settings
 
@@ -23,7 +25,7 @@ from spark_jobs.settings import Settings
 class NoTable(BatchWriter):
     """The same job up to the sink."""
 
-    def append(self, rows: DataFrame, batch_id: int) -> None:
+    def append(self, rows: DataFrame, batch_id: int | None) -> None:
         """Compute the rows and drop them."""
         bronze_rows(rows, self.late_before()).write.format("noop").mode("overwrite").save()
 
@@ -46,11 +48,14 @@ def bench_table(settings: Settings, name: str) -> BronzeTable:
 def measure(spark: SparkSession, settings: Settings, name: str, writer: type[BatchWriter]) -> float:
     """Read the whole topic, batch after batch, into a new table; returns rows a second."""
     table = bench_table(settings, name)
+    topic = KafkaTopic(settings, table.topic)
     registry = SchemaRegistry(settings.schema_registry_url)
+    schemas = TopicSchemas(spark, registry, table.topic, lambda: columns(spark, table))
+    create_if_missing(spark, table, schemas.current())
     return rate(
         read_kafka(spark, settings, table.topic)
         .writeStream.queryName(f"bench-{name}-{int(time.time())}")
-        .foreachBatch(writer(spark, settings, table, registry).write)
+        .foreachBatch(writer(spark, settings, table, topic, schemas).write)
         .option("checkpointLocation", table.checkpoint)
         .trigger(availableNow=True)
         .start()

@@ -5,8 +5,8 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.decode import decoded, undecodable, with_kafka_columns
-from spark_jobs.quality_checks import rule_violations
+from spark_jobs.decode import decoded, field_names, undecodable, with_kafka_columns
+from spark_jobs.quality_checks import TEXT_INVALID, any_of, is_text_invalid, rule_violations
 from spark_jobs.schemas import Schemas
 
 # What Bronze adds to the decoded fields.
@@ -22,7 +22,11 @@ def checked(batch: DataFrame, schemas: Schemas, rules: dict[str, str]) -> DataFr
     """
     with_record = with_kafka_columns(batch).withColumn("record", decoded(schemas))
     flat = with_record.select("*", "record.*").drop("record").withColumn("undecodable", undecodable(schemas))
-    reasons = F.when(F.col("undecodable").isNotNull(), F.array("undecodable")).otherwise(rule_violations(rules))
+    texts = [is_text_invalid(F.col(name), flat.schema[name].dataType) for name in field_names(schemas)]
+    # One condition for all texts, since the fields that other versions add may be some, too.
+    text_invalid = any_of([text for text in texts if text is not None])
+    violations = rule_violations(rules, {} if text_invalid is None else {TEXT_INVALID: text_invalid})
+    reasons = F.when(F.col("undecodable").isNotNull(), F.array("undecodable")).otherwise(violations)
     return flat.withColumn("reasons", reasons).drop("undecodable")
 
 

@@ -1,12 +1,16 @@
 """A Bronze table: which topic it comes from, by which rules, and where it and its checkpoint are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import or_
 
 from delta.tables import DeltaTable
 from fraud_common.topics import LABELS, TRANSACTIONS
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from spark_jobs.bronze_rows import bronze_rows, checked
 from spark_jobs.quality_checks import LABEL_RULES, TRANSACTION_RULES
@@ -17,11 +21,14 @@ _KAFKA_COLUMNS = (
     "key binary, value binary, partition int, offset long, timestamp timestamp, "
     "headers array<struct<key: string, value: binary>>"
 )
+_TOPIC_ID = "bronze.kafkaTopicId"
 _PROPERTIES = {
     # What readers look rows up by. Minima and maxima of all the other columns would cost a tenth of the throughput.
     "delta.dataSkippingStatsColumns": "event_time,loaded_at,kafka_partition,kafka_offset",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
+    # Each start of the job writes under an identifier of its own.
+    "delta.setTransactionRetentionDuration": "interval 30 days",
 }
 
 
@@ -34,11 +41,6 @@ class BronzeTable:
     path: str
     checkpoint: str
 
-    @property
-    def writer_id(self) -> str:
-        """The application's name in Delta's transaction identifiers; another one would write old batches again."""
-        return f"bronze-writer/{self.topic}"
-
 
 def bronze_tables(settings: Settings) -> list[BronzeTable]:
     """The tables that the job writes."""
@@ -49,11 +51,23 @@ def bronze_tables(settings: Settings) -> list[BronzeTable]:
     return [table(TRANSACTIONS, "transactions", TRANSACTION_RULES), table(LABELS, "labels", LABEL_RULES)]
 
 
+def exists(spark: SparkSession, table: BronzeTable) -> bool:
+    """Whether the table is there."""
+    return DeltaTable.isDeltaTable(spark, table.path)
+
+
+def columns(spark: SparkSession, table: BronzeTable) -> StructType:
+    """The columns that the table has; none without a table."""
+    return spark.read.format("delta").load(table.path).schema if exists(spark, table) else StructType()
+
+
 def create_if_missing(spark: SparkSession, table: BronzeTable, schemas: Schemas) -> None:
     """Create the table before the first batch, so that readers can be set up at once."""
+    if exists(spark, table):  # with the columns and properties that it has got
+        return
     no_messages = spark.createDataFrame([], _KAFKA_COLUMNS)
     rows = bronze_rows(checked(no_messages, schemas, table.rules), None)
-    builder = DeltaTable.createIfNotExists(spark).location(table.path).addColumns(rows.schema)
+    builder = DeltaTable.create(spark).location(table.path).addColumns(rows.schema)
     for name, value in _PROPERTIES.items():
         builder = builder.property(name, value)
     builder.partitionedBy("event_date").execute()
@@ -64,3 +78,38 @@ def newest_event_time(spark: SparkSession, table: BronzeTable) -> datetime | Non
     rows = spark.read.format("delta").load(table.path)
     newest_day = rows.agg(F.max("event_date").alias("day")).first()["day"]
     return rows.where(F.col("event_date") == newest_day).agg(F.max("event_time").alias("time")).first()["time"]
+
+
+def topic_id_of(spark: SparkSession, table: BronzeTable) -> str | None:
+    """The id of the Kafka topic that the table's rows come from; None if it was never recorded."""
+    properties = DeltaTable.forPath(spark, table.path).detail().first()["properties"]
+    return properties.get(_TOPIC_ID)
+
+
+def record_topic_id(spark: SparkSession, table: BronzeTable, topic_id: str) -> None:
+    """Record which Kafka topic the table's rows come from."""
+    spark.sql(f"alter table delta.`{table.path}` set tblproperties ('{_TOPIC_ID}' = '{topic_id}')")
+
+
+def next_offsets(spark: SparkSession, table: BronzeTable, at_least: Mapping[int, int] | None = None) -> dict[int, int]:
+    """Partition -> the offset behind the last row that the table has of it.
+
+    Args:
+        at_least: only rows from these offsets on, so that Delta opens the files of the last batches only.
+    """
+    rows = spark.read.format("delta").load(table.path)
+    if at_least:
+        rows = rows.where(coordinates_within({partition: (first, None) for partition, first in at_least.items()}))
+    found = rows.groupBy("kafka_partition").agg((F.max("kafka_offset") + 1).alias("next")).collect()
+    return {row["kafka_partition"]: row["next"] for row in found}
+
+
+def coordinates_within(ranges: Mapping[int, tuple[int, int | None]]) -> Column:
+    """Whether a row is in one of the ranges: partition -> first and last offset, or None for no last one."""
+    conditions = [
+        (F.col("kafka_partition") == partition)
+        & (F.col("kafka_offset") >= first)
+        & (F.lit(True) if last is None else F.col("kafka_offset") <= last)
+        for partition, (first, last) in ranges.items()
+    ]
+    return reduce(or_, conditions, F.lit(False))

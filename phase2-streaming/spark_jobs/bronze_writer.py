@@ -18,23 +18,46 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from spark_jobs.batch_writer import BatchWriter
-from spark_jobs.bronze_table import BronzeTable, bronze_tables
-from spark_jobs.progress import ProgressListener
+from spark_jobs.bronze_table import (
+    BronzeTable,
+    bronze_tables,
+    columns,
+    create_if_missing,
+    exists,
+    next_offsets,
+    record_topic_id,
+    topic_id_of,
+)
+from spark_jobs.kafka_topic import KafkaTopic, TopicState
+from spark_jobs.progress import EXPIRED, STOPPED, ProgressListener
+from spark_jobs.schemas import TopicSchemas
 from spark_jobs.session import build_session, read_kafka
 from spark_jobs.settings import Settings
+from spark_jobs.start_point import (
+    Checkpoint,
+    Found,
+    Offsets,
+    TopicRecreated,
+    needs_table,
+    start_point,
+    starting_offsets,
+)
 
 log = logging.getLogger("bronze")
 
 
 def main() -> None:
-    """Run a stream for each table until SIGTERM, or until one of them fails; Docker then restarts the job."""
+    """Run a stream for each table until SIGTERM, or until one of them fails; Docker then restarts the job.
+
+    A stream that a person must look at first is not started; the job is unhealthy then.
+    """
     set_up_logging()
     with one_line_errors():
         settings = load_settings(Settings)
         spark = build_session(settings)
         report_progress(spark, settings)
         registry = SchemaRegistry(settings.schema_registry_url)
-        queries = [start_query(spark, settings, table, registry) for table in bronze_tables(settings)]
+        queries = start_queries(spark, settings, registry)
     log.info("running: %s", ", ".join(str(query.name) for query in queries))
     stop_on_sigterm(queries)
     failed = wait_for_end(spark, queries)
@@ -49,18 +72,83 @@ def report_progress(spark: SparkSession, settings: Settings) -> None:
     spark.streams.addListener(ProgressListener(settings.kafka_bootstrap_servers))
 
 
+def start_queries(spark: SparkSession, settings: Settings, registry: SchemaRegistry) -> list[StreamingQuery]:
+    """Start the streams. One that must not start is reported, and the others run."""
+    queries = []
+    for table in bronze_tables(settings):
+        STOPPED.labels(table.topic, "topic_recreated").set(0)
+        try:
+            queries.append(start_query(spark, settings, table, registry))
+        except TopicRecreated as error:
+            STOPPED.labels(table.topic, "topic_recreated").set(1)
+            log.error("%s", error)
+    return queries
+
+
 def start_query(
     spark: SparkSession, settings: Settings, table: BronzeTable, registry: SchemaRegistry
 ) -> StreamingQuery:
-    """Start the stream of one topic into its table; it resumes from the table's checkpoint."""
+    """Start the stream of one topic into its table, where the last one ended.
+
+    Raises:
+        TopicRecreated: the topic is not the one that the table's rows come from.
+    """
+    topic = KafkaTopic(settings, table.topic)
+    schemas = TopicSchemas(spark, registry, table.topic, lambda: columns(spark, table))
+    is_new = not exists(spark, table)
+    create_if_missing(spark, table, schemas.current())
+    now = topic.state()
+    begin = where_to_begin(spark, table, now, is_new)
+    position = Checkpoint(spark, table.checkpoint).next_offsets(table.topic) or begin
+    # What a batch that was not finished may have left in the table.
+    written = next_offsets(spark, table, {partition: position.get(partition, 0) for partition in now.available})
+    writer = BatchWriter(spark, settings, table, topic, schemas)
+    writer.expect_again(written)
     return (
-        read_kafka(spark, settings, table.topic)
+        read_kafka(spark, settings, table.topic, starting_offsets(table.topic, begin))
         .writeStream.queryName(table.topic)
-        .foreachBatch(BatchWriter(spark, settings, table, registry).write)
+        .foreachBatch(writer.write)
         .option("checkpointLocation", table.checkpoint)
         .trigger(processingTime=f"{settings.bronze_trigger_seconds} seconds")
         .start()
     )
+
+
+def where_to_begin(spark: SparkSession, table: BronzeTable, now: TopicState, is_new: bool) -> Offsets:
+    """Decide where a stream starts, and set aside a checkpoint that can't be used.
+
+    Args:
+        now: the topic.
+        is_new: the table was created just now; a checkpoint is then of a table that is gone.
+
+    Returns:
+        the offsets to begin with where there is no checkpoint; empty for the topic's beginning.
+
+    Raises:
+        TopicRecreated: the topic is not the one that the table's rows come from.
+    """
+    checkpoint = Checkpoint(spark, table.checkpoint)
+    if is_new and checkpoint.next_offsets(table.topic) is not None:
+        checkpoint.set_aside()
+    position, topic_id = checkpoint.next_offsets(table.topic), topic_id_of(spark, table)
+    in_table = next_offsets(spark, table) if needs_table(position, topic_id, now) else {}
+    start = start_point(table.topic, Found(position, in_table, topic_id), now)
+    if topic_id != now.topic_id:
+        record_topic_id(spark, table, now.topic_id)
+    EXPIRED.labels(table.topic).set(start.expired)
+    if start.expired:
+        log.error(
+            "%s: Kafka deleted %d messages before Bronze read them; see BronzeMessagesExpired in docs/runbook.md",
+            table.topic,
+            start.expired,
+        )
+    if start.offsets is None:
+        return {}
+    if position is not None:
+        checkpoint.set_aside()
+    elif in_table:
+        log.warning("%s: there is no checkpoint; Bronze reads on behind the rows that it has", table.topic)
+    return start.offsets
 
 
 def stop_on_sigterm(queries: list[StreamingQuery]) -> None:
@@ -69,6 +157,8 @@ def stop_on_sigterm(queries: list[StreamingQuery]) -> None:
     def stop(signum: int, frame: object) -> None:
         for query in queries:
             query.stop()
+        if not queries:
+            sys.exit(0)
 
     signal.signal(signal.SIGTERM, stop)
 
@@ -79,6 +169,8 @@ def wait_for_end(spark: SparkSession, queries: list[StreamingQuery]) -> bool:
     Returns:
         whether one failed; the log says why.
     """
+    if not queries:
+        signal.pause()  # until SIGTERM, so that the metrics say what is wrong
     with contextlib.suppress(StreamingQueryException):  # logged below, in one line
         spark.streams.awaitAnyTermination()
     failed = {query.name: error for query in queries if (error := query.exception()) is not None}

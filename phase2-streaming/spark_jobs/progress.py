@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from fraud_common.topics import BRONZE_GROUP
 from prometheus_client import Counter, Gauge
 from pyspark.sql.streaming.listener import (
     QueryIdleEvent,
@@ -18,7 +19,8 @@ from pyspark.sql.streaming.listener import (
 
 log = logging.getLogger("progress")
 
-CONSUMER_GROUP = "bronze-writer"
+# A batch of the largest size takes two minutes on two busy cores; a stream without a sign of life for so long hangs.
+STUCK_SECONDS = 600.0
 
 ROWS = Counter("bronze_rows", "Rows written to Bronze", ["topic"])
 RULE_VIOLATIONS = Counter(
@@ -30,6 +32,14 @@ PROCESSING_RATE = Gauge("bronze_processed_rows_per_second", "Rows that the job c
 BATCH_SECONDS = Gauge("bronze_batch_duration_seconds", "How long the last batch took", ["topic"])
 LAST_COMMIT = Gauge("bronze_last_commit_timestamp_seconds", "When the last batch was committed", ["topic"])
 LAG = Gauge("bronze_lag_records", "Messages that were there when the last batch began and are not in Bronze", ["topic"])
+SCHEMAS_REFUSED = Gauge("bronze_schemas_refused", "Registered schema versions that Bronze does not use", ["topic"])
+RUNNING = Gauge("bronze_running", "1 while the stream works, also when nothing arrives", ["topic"])
+STOPPED = Gauge("bronze_stopped", "1 if the stream was not started, and why", ["topic", "reason"])
+EXPIRED = Gauge(
+    "bronze_expired_messages",
+    "Messages that Kafka had deleted before Bronze read them, found at the last start",
+    ["topic"],
+)
 LAST_EVENT = Gauge("bronze_last_event_timestamp_seconds", "The newest event time in Bronze", ["topic"])
 
 
@@ -40,6 +50,7 @@ class BatchCounts:
     good: int
     bad: int
     newest: datetime | None  # event time of the newest good row; None where there is none
+    unknown: int = 0  # how many of the bad rows have a schema id that the registry does not list
 
 
 def record_batch(topic: str, counts: BatchCounts, violations: dict[str, int], newest: datetime | None) -> None:
@@ -68,18 +79,30 @@ class ProgressListener(StreamingQueryListener):
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap_servers, "group.id": CONSUMER_GROUP, "enable.auto.commit": False}
+            {"bootstrap.servers": bootstrap_servers, "group.id": BRONZE_GROUP, "enable.auto.commit": False}
         )
         self._topics: dict[str, str] = {}  # run id -> topic
+        self._last_sign: dict[str, float] = {}  # topic -> when its stream finished a batch, or found nothing to do
 
     def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 (Spark's name)
         """Remember which run reads which topic: idle events name the run only."""
-        self._topics[str(event.runId)] = event.name or ""
+        topic = self._topics[str(event.runId)] = event.name or ""
+        RUNNING.labels(topic).set_function(lambda: float(self.is_running(topic)))
+
+    def is_running(self, topic: str) -> bool:
+        """Whether the stream has lately finished a batch, or found that there is nothing to do.
+
+        For either it must reach Kafka and its checkpoint; so a stream that is only quiet is running, and one that hangs
+        or has not begun is not.
+        """
+        last_sign = self._last_sign.get(topic)
+        return last_sign is not None and time.monotonic() - last_sign < STUCK_SECONDS
 
     def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802 (Spark's name)
         """Publish the progress of one batch."""
         progress = event.progress
         topic = progress.name or ""
+        self._last_sign[topic] = time.monotonic()
         LAST_COMMIT.labels(topic).set(time.time())
         INPUT_RATE.labels(topic).set(_number(progress.inputRowsPerSecond))
         PROCESSING_RATE.labels(topic).set(_number(progress.processedRowsPerSecond))
@@ -92,10 +115,12 @@ class ProgressListener(StreamingQueryListener):
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802 (Spark's name)
         """Nothing arrived: Bronze is as fresh as it can be."""
         if topic := self._topics.get(str(event.runId)):
+            self._last_sign[topic] = time.monotonic()
             LAG.labels(topic).set(0)
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802 (Spark's name)
-        """Nothing to do: the main program ends with the query's error."""
+        """No longer running; the main program ends with the query's error."""
+        self._last_sign.pop(self._topics.get(str(event.runId), ""), None)
 
     def _commit(self, end_offsets: dict[str, dict[str, int]]) -> None:
         offsets = [

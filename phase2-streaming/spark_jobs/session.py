@@ -21,13 +21,17 @@ def build_session(settings: Settings) -> SparkSession:
     return session
 
 
-def read_kafka(spark: SparkSession, settings: Settings, topic: str) -> DataFrame:
-    """The topic as a stream, from its beginning; missing offsets end the job instead of being skipped."""
+def read_kafka(spark: SparkSession, settings: Settings, topic: str, starting_offsets: str = "earliest") -> DataFrame:
+    """The topic as a stream; missing offsets end the job instead of being skipped.
+
+    Args:
+        starting_offsets: where to begin without a checkpoint, as Spark's option of this name.
+    """
     return (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
         .option("subscribe", topic)
-        .option("startingOffsets", "earliest")
+        .option("startingOffsets", starting_offsets)
         .option("failOnDataLoss", "true")
         .option("includeHeaders", "true")
         # A task reads its partitions one after the other, and may wait at each for a fetch that finds nothing new.
