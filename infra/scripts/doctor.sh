@@ -3,6 +3,7 @@
 # services only, or for all. Exit code 1 if something must be done.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/compose_file.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/reachable.sh"
 
 problems=0
 ok() { printf '  \033[32mok\033[0m       %-16s %s\n' "$1" "$2"; }
@@ -69,8 +70,15 @@ check_ports() {
   ((busy)) || ok ports "all free or ours"
 }
 
+check_addresses() {
+  local complaint
+  complaint="$(kafka_address_complaint)"
+  if [[ -n "$complaint" ]]; then note addresses "$complaint"; else ok addresses "Kafka is known by the address that it listens on"; fi
+}
+
 say "looking at this machine"
 check_hardware
 check_engine
+check_addresses
 check_ports "$@"
 ((problems == 0)) || die "$problems problem(s); see above what to do"
