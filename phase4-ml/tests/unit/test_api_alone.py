@@ -64,6 +64,13 @@ def test_without_any_other_service_rules_score(api: httpx2.Client) -> None:
     assert state["status"] == "degraded" and len(state["degraded"]) >= 3
 
 
+def test_the_start_time_is_that_of_the_service(api: httpx2.Client) -> None:
+    """A1: the alert on restart loops counts its changes."""
+    starts = {line for line in api.get("/metrics").text.splitlines() if line.startswith("process_start_time_seconds ")}
+    assert len(starts) == 1
+    assert api.get("/metrics").text.count(starts.pop()) == 1
+
+
 def wrong_fields(api: httpx2.Client, content: str, path: str = "/predict") -> list[list[Any]]:
     answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
