@@ -14,10 +14,12 @@ BRONZE_STORAGE = _S3 | {"access_key_id": "spark", "secret_access_key": os.enviro
 READER_STORAGE = _S3 | {"access_key_id": "trino", "secret_access_key": os.environ.get("TRINO_S3_SECRET", "")}
 
 
-def dbt(*arguments: str, bronze_schema: str = "bronze") -> str:
+# Small slices, so that a small world has several, and both ways of counting distinct values are used.
+SMALL_SLICES = {"training_slice": 1500, "few_entity_rows": 1000}
+
+
+def dbt(*arguments: str, variables: dict[str, int | str] = SMALL_SLICES) -> str:
     """Run dbt as the pipeline does; fails with dbt's output if dbt fails."""
-    # Small slices, so that a small world has several, and both ways of counting distinct values are used.
-    variables = {"training_slice": 1500, "few_entity_rows": 1000, "bronze_schema": bronze_schema}
     command = ["dbt-run", *arguments, "--vars", json.dumps(variables)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
