@@ -34,6 +34,8 @@ class Dataset:
     table: str
     version: int
     split: Periods
+    # How many days of matured payments there are; the examples are from the last TRAINING_DAYS.
+    history_days: int
     examples: Examples
 
 
@@ -57,7 +59,7 @@ def load_dataset(settings: Settings) -> Dataset:
         sample = plan_sample(settings, counts)
         examples = _read(cursor, source, split, sample)
     weigh_sample(examples, sample, split)
-    return Dataset(f"delta.{settings.gold_schema}.{TABLE}", version, split, examples)
+    return Dataset(f"delta.{settings.gold_schema}.{TABLE}", version, split, int(history.days), examples)
 
 
 def print_progress(text: str) -> None:

@@ -25,8 +25,14 @@ class Decision:
     reason: str
 
 
-def judge(settings: Settings, measured: Comparison) -> Decision:
-    """Judge a new model by what it reached on the holdout, and by what serves now on the same holdout."""
+def judge(settings: Settings, measured: Comparison, history_days: int) -> Decision:
+    """Judge a new model by what it reached on the holdout, and by what serves now on the same holdout.
+
+    Args:
+        settings: TRAINING_MINIMUM_AUC is the minimum for Staging.
+        measured: the new model, and what serves now.
+        history_days: how many days of matured payments there are, of which it has learned from the last TRAINING_DAYS.
+    """
     auc, minimum = measured.new.auc, settings.training_minimum_auc
     ours, theirs = measured.new.average_precision, measured.served.average_precision
     better = is_better(measured)
@@ -41,7 +47,7 @@ def judge(settings: Settings, measured: Comparison) -> Decision:
         reached = f"AUC {auc:.4f} reaches TRAINING_MINIMUM_AUC ({minimum:g})"
         if better:
             return Decision("Production", f"{reached}, and {comparison}")
-        return Decision("Staging", f"{reached}, but {comparison}: stays in Staging. {_improve(settings)}")
+        return Decision("Staging", f"{reached}, but {comparison}: stays in Staging. {_improve(settings, history_days)}")
 
     missed = f"AUC {auc:.4f} is below TRAINING_MINIMUM_AUC ({minimum:g})"
     obstacle = _obstacle(measured)
@@ -50,7 +56,7 @@ def judge(settings: Settings, measured: Comparison) -> Decision:
     return Decision(
         "None",
         f"{missed}, and {comparison}{obstacle}: not promoted. "
-        f"{_accept(auc) if better and auc >= 0.5 else _improve(settings)}",
+        f"{_accept(auc) if better and auc >= 0.5 else _improve(settings, history_days)}",
     )
 
 
@@ -87,10 +93,11 @@ def _accept(auc: float) -> str:
     )
 
 
-def _improve(settings: Settings) -> str:
+def _improve(settings: Settings, history_days: int) -> str:
     """What may lead to a better model."""
     other = "hist_gradient_boosting" if settings.training_model != "hist_gradient_boosting" else "random_forest"
-    return (
-        f"More history (TRAINING_DAYS={2 * settings.training_days} make ml-train) or another model "
-        f"(TRAINING_MODEL={other} make ml-train) may be better; in .env a setting is for every run"
-    )
+    steps = f"another model (TRAINING_MODEL={other} make ml-train)"
+    if history_days > settings.training_days:
+        longer = min(2 * settings.training_days, history_days)
+        return f"More history (TRAINING_DAYS={longer} make ml-train) or {steps} may be better; in .env for every run"
+    return f"More labelled payments, when they have matured, or {steps} may be better; the setting in .env is for every run"

@@ -73,7 +73,7 @@ def train(settings: Settings, client: mlflow.MlflowClient, dataset: Dataset) -> 
     """
     trained = fit_and_evaluate(settings, dataset)
     measured = compare(trained.holdout, trained.scores, registry.serving_now(client, trained.holdout))
-    decision = judge(settings, measured)
+    decision = judge(settings, measured, dataset.history_days)
 
     mlflow.set_experiment(MODEL_NAME)
     with mlflow.start_run(run_name=f"{settings.training_model} {datetime.now(UTC):%Y-%m-%d %H:%M}") as run:

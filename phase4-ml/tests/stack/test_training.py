@@ -77,7 +77,7 @@ def _timestamp(moment: datetime) -> str:
 def test_all_frauds_the_holdout_and_a_sample_are_read(gold: Settings) -> None:
     dataset = load_dataset(gold)
     split, examples = dataset.split, dataset.examples
-    assert split.end - split.start == timedelta(days=28)
+    assert split.end - split.start == timedelta(days=28) and dataset.history_days == 28
     numbers = examples.amount.astype(int)
     # The payment 28 days before the newest one; the sample need not have it.
     first = 2 * 24 - 1
@@ -155,7 +155,7 @@ class Registry:
         """One whole run; returns the version that it made."""
         # Each run relabels its examples.
         examples = self.examples.where(np.arange(len(self.examples)))
-        dataset = Dataset("generated", 7, SPLIT, examples)
+        dataset = Dataset("generated", 7, SPLIT, DAYS, examples)
         train.train(self.settings.model_copy(update={"training_model": model, **settings}), self.client, dataset)
         return registry.versions(self.client)[0]
 
@@ -252,7 +252,7 @@ def test_versions_are_promoted_and_rolled_back(own: Registry) -> None:
     # One below the minimum, and worse than what serves, has no stage.
     refused = own.train("decision_tree", training_minimum_auc=1.0)
     assert own.stages()["5"] == "None"
-    assert "TRAINING_DAYS=90 make ml-train" in refused.tags["decision"]
+    assert "TRAINING_MODEL=hist_gradient_boosting make ml-train" in refused.tags["decision"]
 
     # Roll back once; there is nothing before the first.
     assert registry.rollback(own.client) == ("2", "1")

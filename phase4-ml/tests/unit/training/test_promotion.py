@@ -51,7 +51,7 @@ def beside_production(auc: float, average_precision: float, production: float) -
     ],
 )
 def test_a_model_that_reaches_the_minimum(comparison: Comparison, stage: str, why: str) -> None:
-    decision = judge(Settings(), comparison)
+    decision = judge(Settings(), comparison, 100)
     assert decision.stage == stage
     assert why in decision.reason
 
@@ -78,7 +78,7 @@ def test_a_model_below_the_minimum_serves_only_if_it_is_clearly_better_than_what
     comparison: Comparison, stage: str, why: str
 ) -> None:
     """D15: a model that beats what serves now is worth more than a fixed bar."""
-    decision = judge(Settings(), comparison)
+    decision = judge(Settings(), comparison, 100)
     assert decision.stage == stage
     assert f"AUC {comparison.new.auc:.4f} is below TRAINING_MINIMUM_AUC (0.9)" in decision.reason
     assert why in decision.reason
@@ -99,16 +99,29 @@ def test_a_model_below_the_minimum_serves_only_if_it_is_clearly_better_than_what
 )
 def test_a_refusal_ends_with_the_setting_that_changes_it(comparison: Comparison, remedy: str) -> None:
     """D15: the message names the setting; the command that it names leads to another decision."""
-    decision = judge(Settings(), comparison)
+    decision = judge(Settings(), comparison, 100)
     assert remedy in decision.reason
     assert "\n" not in decision.reason and ".env" in decision.reason
     name, _, value = remedy.split()[0].partition("=")
     if name == "TRAINING_MINIMUM_AUC":
-        assert judge(Settings(training_minimum_auc=float(value)), comparison).stage == "Production"
+        assert judge(Settings(training_minimum_auc=float(value)), comparison, 100).stage == "Production"
+
+
+@pytest.mark.parametrize(
+    ("history_days", "step"),
+    [
+        (200, "TRAINING_DAYS=90 make"),
+        (60, "TRAINING_DAYS=60 make"),
+        (45, "More labelled payments"),
+        (16, "More labelled payments"),
+    ],
+)
+def test_only_history_that_is_there_is_proposed(history_days: int, step: str) -> None:
+    assert step in judge(Settings(), measured(0.899, 0.05), history_days).reason
 
 
 def test_another_model_than_the_present_one_is_proposed() -> None:
-    decision = judge(Settings(training_model="hist_gradient_boosting"), measured(0.899, 0.05))
+    decision = judge(Settings(training_model="hist_gradient_boosting"), measured(0.899, 0.05), 100)
     assert "TRAINING_MODEL=random_forest make ml-train" in decision.reason
 
 
