@@ -147,7 +147,7 @@ bench_stream() {
 bench_backlog() {
   local backlog="${BACKLOG:-2000000}"
   say "a backlog of $backlog payments and as many labels, with the memory limits as shipped; about 15 minutes"
-  infra/docker/build.sh minio spark-master
+  infra/docker/build.sh minio spark-master fraud-api
   serving_image
   docker compose --progress quiet down --volumes
   up kafka schema-registry
