@@ -52,8 +52,12 @@ def bronze_tables(settings: Settings) -> list[BronzeTable]:
 
 
 def exists(spark: SparkSession, table: BronzeTable) -> bool:
-    """Whether the table is there."""
-    return DeltaTable.isDeltaTable(spark, table.path)
+    """Whether the table is there. Delta itself would also look in the directories above, which are closed to Spark."""
+    log = spark._jvm.org.apache.hadoop.fs.Path(f"{table.path}/_delta_log")
+    files = log.getFileSystem(spark._jsc.hadoopConfiguration())
+    if not files.exists(log):
+        return False
+    return any(file.getPath().getName().endswith((".json", ".parquet")) for file in files.listStatus(log))
 
 
 def columns(spark: SparkSession, table: BronzeTable) -> StructType:
