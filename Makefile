@@ -11,7 +11,8 @@ PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
-ARGUMENTS := FILE MAP LAST REASON OFFSET ALL SET GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM
+ARGUMENTS := FILE MAP LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
+  K PARTS UPGRADE
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -86,7 +87,7 @@ replay: ## FILE=… [MAP=…]: your own transactions (CSV or Parquet) through th
 	@infra/scripts/replay.sh
 dlq-show: ## [LAST=10]: what is in the dead letter topic, and why
 	@infra/scripts/dlq.sh show
-dlq-redrive: ## REASON=… | OFFSET=… | ALL=1 [SET=field=value] [GO=1]: send the repaired back (dry run without GO=1)
+dlq-redrive: ## REASON=… | STAGE=… | OFFSET=… [FORCE=1] | ALL=1 [SET=field=value] [GO=1]: send dead letters back, repaired (dry run without GO=1)
 	@infra/scripts/dlq.sh redrive
 
 .PHONY: dbt-run dbt-test dbt-docs

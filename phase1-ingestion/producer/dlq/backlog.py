@@ -13,11 +13,10 @@ from producer.settings import Settings
 # By partition of the dead letter topic, the first offset and the one after the last.
 Ranges = dict[int, tuple[int, int]]
 
-_FETCH_AHEAD = {
-    # Dead letters are small or up to 10 MB: so many of the small ones are fetched ahead, and few of the large ones.
-    "queued.min.messages": 10_000,
-    "queued.max.messages.kbytes": 8_192,
+_READER_OPTIONS = {
     "fetch.wait.max.ms": 50,
+    # A fetch is unpacked at once, and small dead letters compress well: the default of 1 MiB takes more memory.
+    "fetch.message.max.bytes": 524_288,
     # What was deleted since the offsets were asked for is left out.
     "auto.offset.reset": "earliest",
 }
@@ -34,7 +33,7 @@ class Backlog:
         """
         partitions = require_topics(wait_for_broker(settings), DEAD_LETTERS, REDRIVEN)[DEAD_LETTERS]
         self._settings = settings
-        client = make_reader(settings, **_FETCH_AHEAD)
+        client = make_reader(settings, **_READER_OPTIONS)
         self.ranges: Ranges = {number: offsets_of(client, DEAD_LETTERS, number) for number in range(partitions)}
         keys = ((message.key() or b"").decode(errors="replace") for message in read_topic(client, REDRIVEN))
         self.sent_back = PositionSet(mark for mark in map(parse_coordinates, keys) if mark and self._has(mark))
@@ -55,7 +54,7 @@ class Backlog:
             UserError: the broker refuses to give them.
         """
         ranges = self.ranges if ranges is None else ranges
-        client = make_reader(self._settings, **_FETCH_AHEAD)
+        client = make_reader(self._settings, **_READER_OPTIONS)
         total = sum(end - start for start, end in ranges.values())
         try:
             for letter in tqdm(
