@@ -36,19 +36,23 @@ def create_missing_topics(admin: AdminClient, replication: int) -> list[str]:
     return [topic.topic for topic in missing]
 
 
-def correct_timestamps(admin: AdminClient) -> list[str]:
+def correct_timestamps(admin: AdminClient, created: list[str]) -> list[str]:
     """Let the broker's clock set the timestamps in topics that an earlier release created; return their names.
 
     Messages that are there keep theirs.
 
+    Args:
+        created: topics that are new and so as they must be; the broker may not know them yet.
+
     Raises:
         UserError: the broker refuses.
     """
-    wanted = {name: value for name, topic in TOPICS.items() if (value := topic.config.get(_TIMESTAMPS))}
+    earlier = {name: topic for name, topic in TOPICS.items() if name not in created}
+    wanted = {name: value for name, topic in earlier.items() if (value := topic.config.get(_TIMESTAMPS))}
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
     changed: list[str] = []
     try:
-        for resource, answer in admin.describe_configs(resources).items():
+        for resource, answer in (admin.describe_configs(resources) if resources else {}).items():
             if answer.result()[_TIMESTAMPS].value != wanted[resource.name]:
                 entry = ConfigEntry(_TIMESTAMPS, wanted[resource.name], incremental_operation=AlterConfigOpType.SET)
                 change = ConfigResource(ConfigResource.Type.TOPIC, resource.name, incremental_configs=[entry])

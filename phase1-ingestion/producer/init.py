@@ -21,7 +21,7 @@ def run_init(settings: Settings) -> None:
     admin = wait_for_broker(settings)
     created = create_missing_topics(admin, settings.kafka_replication)
     print(f"topics: {'created ' + ', '.join(created) if created else 'all exist'}")
-    if changed := correct_timestamps(admin):
+    if changed := correct_timestamps(admin, created):
         print(f"topics: from now on the broker sets the timestamps in {', '.join(changed)}")
     registry = SchemaRegistry(settings.schema_registry_url)
     for topic, text in schemas.items():

@@ -1,5 +1,6 @@
 """The producer against the real broker and registry: delivery, restart, crashes and outages, counted."""
 
+import json
 import time
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from fraud_common.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
 from ingestion_stack import (
     assert_exactly_once,
     count_in,
+    expected_positions,
+    fresh_topics,
     id_in,
     messages_in,
     producing,
     service,
+    simulated,
     wait_until,
 )
 from producer.settings import Settings
@@ -67,6 +71,41 @@ def test_kill_9_of_the_producer_loses_and_doubles_nothing(settings: Settings, tm
         wait_until(lambda: count_in(settings, TRANSACTIONS) > 105_000, "messages")
         producer.terminate()
     assert_exactly_once(settings, tmp_path)
+
+
+def test_topics_made_again_do_not_bring_the_history_back(settings: Settings, tmp_path: Path) -> None:
+    """A5: as after retention, Kafka has nothing, and the stream continues after its position on the volume."""
+    with producing(tmp_path, **SMALL) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 20_000, "messages")
+        producer.terminate()
+    before = {id_in(message.value()) for message in messages_in(settings, TRANSACTIONS)}
+    labels_before = {id_in(message.value()) for message in messages_in(settings, LABELS)}
+    fresh_topics(settings)
+    with producing(tmp_path, **SMALL) as producer:
+        wait_until(lambda: count_in(settings, TRANSACTIONS) > 1_000, "live messages")
+        assert producer.logged("partitions [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] of transactions.raw have none")
+        producer.terminate()
+    after = {id_in(message.value()) for message in messages_in(settings, TRANSACTIONS)}
+    assert before.isdisjoint(after)
+    assert labels_before.isdisjoint(id_in(message.value()) for message in messages_in(settings, LABELS))
+    positions = sorted(position for name in before | after if (position := position_of(name)) is not None)
+    assert positions == expected_positions(simulated(tmp_path), positions[-1])
+
+
+def test_a_killed_producer_never_claims_what_kafka_does_not_have(settings: Settings, tmp_path: Path) -> None:
+    """A5: the file is at most as far as Kafka, in every partition."""
+    with producing(tmp_path, **LOAD) as producer:
+        wait_until(lambda: (tmp_path / "position.json").exists(), "a saved position")
+        producer.kill()
+    saved = json.loads((tmp_path / "position.json").read_text())["payments"]
+    ends: dict[int, int] = {}
+    for message in messages_in(settings, TRANSACTIONS):
+        position = position_of(id_in(message.value()))
+        if position is not None:
+            ends[message.partition() or 0] = position
+    assert len(saved) == len(ends) == 10
+    assert all(position <= ends[partition] for partition, position in enumerate(saved))
 
 
 @pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 60)])
