@@ -17,7 +17,9 @@ START = datetime(2019, 3, 1, tzinfo=UTC)
 DAYS = 75
 USERS, MERCHANTS, PAYMENTS = 60, 45, 6000
 DAY = timedelta(days=1)
-# Two users with payments of wrong times: one pays nowhere else, the other is among the others' merchants.
+# When Bronze says that it loaded the batches.
+FIRST_LOAD_AGO, LOADS_APART = pd.Timedelta(hours=10), pd.Timedelta(hours=1)
+# Two users with payments of wrong times: one of the world's, and one who has no others.
 WRONG_TIME_USERS = ("u7", "u-wrong")
 # In the seed, low and high; not in the seed; empty, as some senders write nothing.
 CATEGORIES = ("fuel", "gaming", "lottery", "")
@@ -94,10 +96,10 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
 
 
 def make_wrong_times(payments: pd.DataFrame) -> pd.DataFrame:
-    """Payments of two users in 2000, in a year between, today, and as far ahead as Bronze takes."""
-    now = pd.Timestamp(datetime.now(UTC)).floor("ms")
-    times = [pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2012-06-30 23:59:59.999", tz="UTC"), now]
-    times.append(now + pd.Timedelta(minutes=4))
+    """Payments of the second batch by two users: in 2000, in a year between, at its arrival, four minutes later."""
+    arrival = pd.Timestamp(datetime.now(UTC)).floor("ms") - FIRST_LOAD_AGO + 2 * LOADS_APART
+    times = [pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2012-06-30 23:59:59.999", tz="UTC"), arrival]
+    times.append(arrival + pd.Timedelta(minutes=4))
     rows = payments.sample(len(times) * len(WRONG_TIME_USERS), random_state=5)
     return rows.assign(
         transaction_id=[f"wrong-{i}" for i in range(len(rows))],
@@ -170,9 +172,7 @@ class Bronze:
     def load(self, batch: Batch) -> None:
         """Append a batch to both tables; all its rows share the time at which they were loaded."""
         self._loads += 1
-        loaded_at = (
-            pd.Timestamp(datetime.now(UTC)).floor("ms") - pd.Timedelta(hours=10) + self._loads * pd.Timedelta(hours=1)
-        )
+        loaded_at = pd.Timestamp(datetime.now(UTC)).floor("ms") - FIRST_LOAD_AGO + self._loads * LOADS_APART
         transactions = self._with_load_columns(batch.transactions, loaded_at, len(self.transactions))
         labels = self._with_load_columns(batch.labels, loaded_at, len(self.labels))
         transactions = transactions.assign(
