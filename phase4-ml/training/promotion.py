@@ -100,4 +100,4 @@ def _improve(settings: Settings, history_days: int) -> str:
     if history_days > settings.training_days:
         longer = min(2 * settings.training_days, history_days)
         return f"More history (TRAINING_DAYS={longer} make ml-train) or {steps} may be better; in .env for every run"
-    return f"More labelled payments, when they have matured, or {steps} may be better; the setting in .env is for every run"
+    return f"More labelled payments, when they have matured, or {steps} may be better; in .env for every run"
