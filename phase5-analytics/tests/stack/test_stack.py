@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from fraud_common.topics import DEAD_LETTERS
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:29092")
@@ -101,6 +101,25 @@ def test_exporter_sees_topics_and_groups(topic: str) -> None:
     assert sample(text, "kafka_consumergroup_lag", consumergroup=group, topic=topic, partition="1") == 0
     assert sample(text, "kafka_consumergroup_members", consumergroup=group) == 0
     assert sample(text, "kafka_exporter_look_seconds") < 1  # type: ignore[operator]
+
+
+def test_partitions_without_a_commit_and_added_ones_have_lag(admin: AdminClient, topic: str) -> None:
+    """I3: they count from their oldest message."""
+    group = f"group-{topic}"
+    send(topic, 0, 30)
+    send(topic, 1, 12)
+    commit(group, [TopicPartition(topic, 0, 10)])
+    admin.create_partitions([NewPartitions(topic, 3)])[topic].result(timeout=30)
+    wait_until(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == 3, "a new partition", 30)
+    send(topic, 2, 7)
+
+    def lag() -> list[float | None]:
+        text = httpx2.get(f"{EXPORTER}/metrics").raise_for_status().text
+        labels = {"consumergroup": group, "topic": topic}
+        every = [sample(text, "kafka_consumergroup_lag", **labels, partition=str(number)) for number in range(3)]
+        return [*every, sample(text, "kafka_consumergroup_lag_sum", **labels)]
+
+    wait_until(lambda: lag() == [20, 12, 7, 39], "the lag of all three partitions", 30)
 
 
 def test_running_services_are_scraped() -> None:
