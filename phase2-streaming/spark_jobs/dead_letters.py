@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 
 def dead_letters(rows: DataFrame, topic: str) -> DataFrame:
-    """Bad rows as messages: original key and value, everything else in headers.
+    """Bad rows as messages: original key, value and headers, everything else in headers of our own.
 
     Args:
         rows: checked rows with at least one reason.
@@ -26,11 +26,14 @@ def dead_letters(rows: DataFrame, topic: str) -> DataFrame:
         # A message that was sent back from the dead letter topic carries the number of its failures so far.
         header.ATTEMPTS: (F.coalesce(attempts, F.lit(0)) + 1).cast("string"),
     }
+    original = F.expr(f"coalesce(filter(kafka_headers, h -> not startswith(h.key, '{header.PREFIX}')), array())")
     as_headers = [
         F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in headers.items()
     ]
     return rows.select(
-        F.col("kafka_key").alias("key"), F.col("kafka_value").alias("value"), F.array(*as_headers).alias("headers")
+        F.col("kafka_key").alias("key"),
+        F.col("kafka_value").alias("value"),
+        F.concat(original, F.array(*as_headers)).alias("headers"),
     )
 
 

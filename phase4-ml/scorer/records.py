@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Message
-from fraud_common.dead_letters import Headers, dead_letter_headers, earlier_attempts
+from fraud_common.dead_letters import Headers, dead_letter_headers, earlier_attempts, headers_of
 from fraud_common.payments import payment_violations
 
 OPTIONAL = ("currency", "country", "device_id", "device_type")
@@ -72,4 +72,5 @@ def headers_of_dead_letter(message: Message, refusal: Refusal) -> Headers:
         partition=message.partition(),
         offset=message.offset(),
         attempts=earlier_attempts(message) + 1,
+        original=headers_of(message),
     )

@@ -138,10 +138,14 @@ def test_without_a_readable_count_it_is_the_first_attempt(spark: SparkSession, h
 
 def test_a_dead_letter_keeps_the_bytes_and_has_all_headers(spark: SparkSession) -> None:
     value = avro(GOOD | {"amount": Decimal("-1"), "user_id": ""})
-    again = [("dlq.attempts", b"2")]
+    own = [("trace", b"\xff"), ("trace", b"2")]
+    again = [own[0], ("dlq.attempts", b"2"), own[1]]
     rows = checked(kafka(spark, [avro(GOOD), value], again), TWO_VERSIONS, TRANSACTION_RULES)
     (letter,) = dead_letters(bad(rows), "transactions.raw").collect()
-    headers = {h["key"]: bytes(h["value"]).decode() for h in letter["headers"]}
+    every = [(h["key"], bytes(h["value"])) for h in letter["headers"]]
+    assert every[:2] == own
+    headers = {name: value.decode() for name, value in every[2:]}
+    assert len(headers) == len(every) - 2
     assert (bytes(letter["key"]), bytes(letter["value"])) == (b"key", value)
     assert set(headers["dlq.reasons"].split(",")) == {"user_id_missing", "amount_not_positive"}
     source = [headers[f"dlq.{name}"] for name in ("stage", "topic", "partition", "offset", "attempts")]
