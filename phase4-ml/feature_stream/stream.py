@@ -258,6 +258,9 @@ class FeatureStream:
         self._consumer.assign(
             [TopicPartition(*partition, known.get(partition, OFFSET_BEGINNING)) for partition in partitions]
         )
+        # Shown as the group's lag, in partitions without new messages, too.
+        if reached := {partition: known[partition] for partition in partitions if partition in known}:
+            self._commit(reached)
         numbers = [number for topic, number in partitions if topic == self._settings.transactions_topic]
         self._partitions = max(self._partitions, *(number + 1 for number in numbers), 0)
         log.info("reading %d partitions from the offsets in Redis", len(partitions))
