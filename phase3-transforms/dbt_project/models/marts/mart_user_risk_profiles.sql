@@ -11,7 +11,8 @@ features as (
 main_countries as (
     select
         user_id,
-        max_by(country, payments) as main_country
+        {# Of several with as many payments, the last by name, so that every run gives the same. #}
+        max_by(country, row(payments, coalesce(country, ''))) as main_country
     from (
         select
             user_id,
