@@ -11,7 +11,7 @@ PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
-ARGUMENTS := FILE MAP LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
+ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
   K PARTS UPGRADE
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
@@ -83,7 +83,7 @@ dashboards: ## Write the Grafana dashboards' JSON from their code
 .PHONY: kafka-lag replay dlq-show dlq-redrive
 kafka-lag: ## Lag of every consumer group
 	docker compose exec kafka kafka-consumer-groups --bootstrap-server localhost:29092 --describe --all-groups
-replay: ## FILE=… [MAP=…]: your own transactions (CSV or Parquet) through the same topics
+replay: ## FILE=… [MAP=…] [CHECK=1] [START=row]: your own transactions through the same topics; CHECK sends nothing
 	@infra/scripts/replay.sh
 dlq-show: ## [LAST=10]: what is in the dead letter topic, and why
 	@infra/scripts/dlq.sh show

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Sends a file of this machine, FILE, through the ingestion container; MAP is its column map.
+# Sends a file of this machine, FILE, through the ingestion container. MAP is its column map, a file or the name of a
+# shipped one; with CHECK nothing is sent, and START is the first row to send.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
 file="${FILE:-}" map="${MAP:-}"
 [[ -n "$file" ]] || die "which file? make replay FILE=transactions.csv [MAP=columns.yml]; an example: FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml"
 [[ -f "$file" ]] || die "FILE=$file: no such file"
-[[ -z "$map" || -f "$map" ]] || die "MAP=$map: no such file"
-docker compose ps --services --status running | grep -qx kafka || die "Kafka doesn't run; start it: make phase1-up"
+[[ -z "$map" || -f "$map" || "$map" =~ ^[a-z-]+$ ]] || die "MAP=$map: no such file"
+[[ -n "${CHECK:-}" ]] || docker compose ps --services --status running | grep -qx kafka ||
+  die "Kafka doesn't run; start it: make phase1-up"
 
 # As the user of this shell, who can read the files; root without privileges can't read those of others.
 arguments=(--user "$(id -u):$(id -g)")
@@ -26,8 +28,11 @@ mount_file() {
 }
 mount_file "$file" data
 command=(ingestion replay "$mounted")
-if [[ -n "$map" ]]; then
+if [[ -f "$map" ]]; then
   mount_file "$map" map
   command+=(--map "$mounted")
+elif [[ -n "$map" ]]; then
+  command+=(--map "$map")
 fi
+for name in FILE MAP CHECK START; do [[ -z "${!name:-}" ]] || arguments+=(--env "$name"); done
 docker compose run --rm --no-deps "${arguments[@]}" ingestion-init "${command[@]}"

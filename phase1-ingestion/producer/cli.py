@@ -43,13 +43,21 @@ def progress(
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet file of transactions.")],
-    column_map: Annotated[Path | None, typer.Option("--map", help="YAML file: which column is which field.")] = None,
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON lines file of transactions.")],
+    column_map: Annotated[
+        Path | None, typer.Option("--map", help="YAML file: which column is which field; or the name of a shipped map.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", envvar="CHECK", help="Say what would be sent and what refused; send nothing.")
+    ] = False,
+    start: Annotated[
+        int, typer.Option(envvar="START", min=1, help="The first row to send, as an interrupted run has said.")
+    ] = 1,
 ) -> None:
     """Send your own transactions through the same topics, with their own event times."""
     from producer.replay.replay import run_replay
 
-    run_replay(load_settings(Settings), file, column_map)
+    run_replay(load_settings(Settings), file, column_map, check=check, start=start)
 
 
 @app.command("dlq-show")

@@ -7,6 +7,7 @@ newest schema of its topic. Fields that nobody changed stay the same to the last
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,14 +20,12 @@ from fraud_common.schema_rules import usable_versions
 from fraud_common.topics import LABELS, TRANSACTIONS, own_schema
 
 from producer.dlq.values import default_value, is_empty, plain_type, to_avro
-from producer.replay.coerce import DAY_MS, DEFAULTS, LABEL_DELAY_DAYS
+from producer.replay.fields import DEFAULTS, LABEL_DELAY_DAYS
+from producer.replay.letters import label_of
 
 Record = dict[str, Any]
 # Field names and what a person has typed for them; from a JSON object, any JSON value.
 Changes = dict[str, Any]
-
-# Where the JSON of a row has its label.
-LABEL = "label"
 
 
 def parse_changes(text: str) -> Changes:
@@ -163,15 +162,17 @@ class Repairer:
 
     def _label(self, draft: Record, transaction: Record) -> Repaired | None:
         # Its own fields are under the key `label`; letters of earlier versions have them among the transaction's.
-        nested = draft.get(LABEL)
+        nested = draft.get("label")
         values = {**(nested if isinstance(nested, Mapping) else draft), **self.changes}
         target = self._target(LABELS, values.keys())
         shared = {name: transaction[name] for name in target.types if name in transaction}
         given = _given({name: value for name, value in values.items() if name not in shared})
         if "is_fraud" not in given:
             return None
-        delayed = transaction["event_time"] + int(LABEL_DELAY_DAYS * DAY_MS)
-        return _message(target, {"reported_at": delayed} | shared | target.converted(given))
+        if "reported_at" not in given:
+            letter = {"label": {"label_delay_days": LABEL_DELAY_DAYS} | given}
+            given |= label_of(letter, _moment(transaction["event_time"])) or {}
+        return _message(target, shared | target.converted(_given(given)))
 
     def _decode(self, letter: DeadLetter) -> Record:
         place = letter.topic, schema_id_of(letter.value)
@@ -218,6 +219,13 @@ def _parse(value: bytes | None) -> Record:
         return dict(json.loads(value or b""))
     except (ValueError, TypeError, RecursionError) as error:
         raise SerializationError(f"not a JSON object: {error}") from None
+
+
+def _moment(milliseconds: int) -> datetime:
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        raise SerializationError(f"event_time: {milliseconds} ms are beyond any calendar") from None
 
 
 def _given(values: Mapping[str, Any]) -> Record:

@@ -1,0 +1,159 @@
+"""The rows of a file as payments, on disk: read once, then counted, ordered and handed out in portions.
+
+Between the file and Kafka there is this table, so nothing is sent before the whole file was read, and memory does not
+depend on the size of the file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+from fraud_common.errors import UserError
+
+from producer.replay.column_map import ColumnMap
+from producer.replay.mapping import Mapping, map_source
+from producer.replay.source import Source, open_source
+
+# With Python, the Kafka client's queue and what DuckDB does not count, the program stays under 400 MiB.
+_LIMITS = {"memory_limit": "192MB", "threads": 2, "autoinstall_known_extensions": False}
+# Functions that people use with columns of dates, which are text in a CSV.
+_MACROS = (
+    "create macro make_timestamp(y, m, d, h, mi, s) as"
+    " system.main.make_timestamp(y::bigint, m::bigint, d::bigint, h::bigint, mi::bigint, s::double)",
+    "create macro make_date(y, m, d) as system.main.make_date(y::bigint, m::bigint, d::bigint)",
+)
+
+Record = dict[str, Any]
+
+# The condition for rows that can be sent.
+SENDABLE = "bad is null and violated is null"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that is refused."""
+
+    number: int  # in the file, from 1
+    fields: Record  # those of the mapping; times in ms, the amount in cents
+    misfit: str | None  # what does not fit, as a sentence
+    violated: str | None  # the names of the rules that it violates
+    draft: str | None  # what the file has for each field, as JSON
+    original: str | None  # all its columns, as JSON
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of a file; `size` of them, of which the last are the lines that could not be read at all."""
+
+    connection: duckdb.DuckDBPyConnection
+    name: str
+    mapping: Mapping
+    rejected: list[tuple[int, str, str]]  # line number, text, reason
+    readable: int
+    read_at: datetime
+
+    @property
+    def size(self) -> int:
+        """How many rows the file has."""
+        return self.readable + len(self.rejected)
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """The result of a query over table payments."""
+        return self.connection.execute(query).fetchall()
+
+    def sendable(self, start: int, end: int) -> Iterator[tuple[int, Record]]:
+        """Number and fields of the rows from position `start` to before `end`, both from 0, that are payments."""
+        again = dict(self.ask(f"select position, nth from again where {_between(start, end)}"))
+        names = self._names()
+        condition = f"{_between(start, end)} and {SENDABLE}"
+        for position, number, content, *values in self._columns("position, number, content::varchar", names, condition):
+            fields = dict(zip(names, values, strict=True))
+            if content is not None:
+                fields["transaction_id"] = _content_id(content, again.get(position) if again else None)
+            yield number, fields
+
+    def refused(self, start: int, end: int) -> Iterator[Row]:
+        """The other rows among these."""
+        again = dict(self.ask(f"select position, nth from again where {_between(start, end)}"))
+        names = self._names()
+        own = "position, number, content::varchar, bad, violated, draft, original"
+        for position, number, content, bad, violated, draft, original, *values in self._columns(
+            own, names, f"{_between(start, end)} and not ({SENDABLE})"
+        ):
+            fields = dict(zip(names, values, strict=True))
+            if content is not None:
+                fields["transaction_id"] = _content_id(content, again.get(position))
+            yield Row(number, fields, bad, violated, draft, original)
+
+    def _names(self) -> list[str]:
+        return [*self.mapping.stored, *(["reported_at"] if self.labelled_by_delay else [])]
+
+    def _columns(self, own: str, names: list[str], condition: str) -> Iterator[tuple[Any, ...]]:
+        table = self.connection.sql(
+            f"select {own}, {', '.join(names)} from payments where {condition} order by position"
+        ).to_arrow_table()
+        return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+    @property
+    def labelled_by_delay(self) -> bool:
+        """Whether labels have a time that the file does not give."""
+        return "is_fraud" in self.mapping.stored and "reported_at" not in self.mapping.stored
+
+
+@contextmanager
+def read_rows(file: Path, column_map: ColumnMap) -> Iterator[Rows]:
+    """Read the whole file into a table on disk, which is gone at the end.
+
+    Raises:
+        UserError: the file can't be read, or the map doesn't fit it; or the disk is full.
+    """
+    with TemporaryDirectory(prefix="replay-") as folder:
+        scratch = Path(folder)
+        source = open_source(file, column_map, scratch)
+        connection = duckdb.connect(
+            str(scratch / "rows.duckdb"), config={**_LIMITS, "temp_directory": str(scratch / "spilled")}
+        )
+        try:
+            for macro in _MACROS:
+                connection.execute(macro)
+            yield _read(connection, source, column_map)
+        except duckdb.Error as error:
+            raise UserError(f"FILE={file}: {str(error).splitlines()[0]}") from error
+        finally:
+            connection.close()
+
+
+def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: ColumnMap) -> Rows:
+    now = datetime.now(UTC)
+    mapping = map_source(connection, source, column_map, now)
+    connection.execute(f"create table found as {mapping.query}")
+    rejected = source.rejected_lines(connection)
+    order = "event_time nulls last, rowid" if column_map.order_by_time else "rowid"
+    # A position is what START means; a number is the row's place in the file.
+    if column_map.order_by_time:
+        connection.execute(f"create table ordered as select rowid + 1 as number, * from found order by {order}")
+        connection.execute("drop table found")
+        connection.execute("create view payments as select rowid as position, * from ordered")
+    else:
+        connection.execute("create view payments as select rowid as position, rowid + 1 as number, * from found")
+    # Rows that are the same, all columns included, are payments of their own: the second has a 2 in its id.
+    connection.execute(
+        "create table again as select position, nth from (select position, row_number() over"
+        " (partition by content order by number) as nth from payments where content in"
+        " (select content from payments where content is not null group by content having count(*) > 1)) where nth > 1"
+    )
+    ((readable,),) = connection.execute("select count(*) from payments").fetchall()
+    return Rows(connection, source.name, mapping, rejected, readable, now)
+
+
+def _between(start: int, end: int) -> str:
+    return f"position >= {start} and position < {end}"
+
+
+def _content_id(content: str, nth: int | None) -> str:
+    return f"replay-{content}-{nth}" if nth else f"replay-{content}"
