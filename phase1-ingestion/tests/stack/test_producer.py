@@ -1,11 +1,15 @@
 """The producer against the real broker and registry: delivery, restart, crashes and outages, counted."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
+import producer.producer as program
 import pytest
+from fatal_error import make_fatal
 from fraud_common.avro import Decoder
+from fraud_common.errors import UserError
 from fraud_common.kafka import wait_for_broker
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
@@ -21,6 +25,7 @@ from ingestion_stack import (
     simulated,
     wait_until,
 )
+from producer.delivery import Batch, Delivery
 from producer.settings import Settings
 from producer.simulator.burst import PREFIX, REPORT_DELAY_MS
 from producer.simulator.invalid import REFUSED, RULE_BREAKERS, UNDECODABLE
@@ -106,6 +111,31 @@ def test_a_killed_producer_never_claims_what_kafka_does_not_have(settings: Setti
             ends[message.partition() or 0] = position
     assert len(saved) == len(ends) == 10
     assert all(position <= ends[partition] for partition, position in enumerate(saved))
+
+
+def test_after_a_fatal_error_of_the_client_the_next_start_loses_and_doubles_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E5: what was in flight has an unknown fate; it is not dead-lettered, and the next start asks Kafka."""
+    own = settings.model_copy(update={**LOAD, "state_dir": tmp_path})
+    made: list[Delivery] = []
+
+    class Breaking(Delivery):
+        def send_batch(self, topic: str, batch: Batch) -> None:
+            super().send_batch(topic, batch)
+            if not made and self.counts.sent > 20_000:
+                made.append(self)
+                make_fatal(self._producer)
+
+    monkeypatch.setattr(program, "Delivery", Breaking)
+    with pytest.raises(UserError, match="OUT_OF_ORDER_SEQUENCE_NUMBER"):
+        program.run_producer(own, threading.Event())
+    assert made[0].counts.unknown + made[0].delivered == made[0].counts.sent
+    with producing(tmp_path, **LOAD) as producer:
+        wait_until(lambda: producer.logged("history is complete"), "history")
+        producer.terminate()
+    assert count_in(settings, DEAD_LETTERS) == 0
+    assert_exactly_once(settings, tmp_path)
 
 
 @pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 60)])

@@ -1,22 +1,18 @@
 """What becomes of messages that fail, on the client's mock broker: a dead letter is certainly not stored."""
 
-import ctypes
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import confluent_kafka
 import pytest
 from confluent_kafka import KafkaError, Producer
+from fatal_error import make_fatal
 from fraud_common.errors import SerializationError, UserError
 from fraud_common.settings import load_settings
 from fraud_common.topics import MAX_RECORD_BYTES, TRANSACTIONS
 from producer import delivery as module
 from producer.delivery import Delivery
 from producer.settings import Settings
-
-OUT_OF_ORDER = 45
 
 
 def small(count: int) -> list[dict[str, Any]]:
@@ -38,17 +34,6 @@ def delivery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Delivery]:
     yield made
     for client in clients:
         client.purge()
-
-
-def make_fatal(client: Producer) -> None:
-    """Let librdkafka raise the error that a broken idempotence guarantee raises."""
-    folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
-    (library,) = folder.glob("librdkafka-*")
-    raise_fatal = ctypes.CDLL(str(library)).rd_kafka_test_fatal_error
-    raise_fatal.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
-    # The client's handle is the first field of the Python object.
-    handle = ctypes.c_void_p.from_address(id(client) + object.__basicsize__)
-    assert raise_fatal(handle, OUT_OF_ORDER, b"sequence lost") == 0
 
 
 def test_what_is_acknowledged_is_delivered(delivery: Delivery) -> None:
