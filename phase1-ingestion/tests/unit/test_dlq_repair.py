@@ -215,6 +215,17 @@ def test_a_row_takes_its_label_along(registry: FakeRegistry) -> None:
     assert fraud == (LABELS, b"u1", LABEL | {"fraud_type": "stolen_card", "reported_at": reported})
 
 
+def test_a_label_whose_time_depends_on_the_repair(registry: FakeRegistry) -> None:
+    """Field case D9: the delay is the one that the map gave, counted from the repaired time."""
+    label = {"is_fraud": True, "label_delay_days": 3}
+    letter = as_json(
+        PAYMENT | {"event_time": "1.3.24", "label": label, "row": 7, "file": "a.csv", "original": {"t": "1"}}
+    )
+    payment, fraud = repaired(registry, letter, "event_time=2024-03-01T09:15:00Z")
+    assert payment[2] == PAYMENT
+    assert fraud[2] == LABEL | {"reported_at": datetime(2024, 3, 4, 9, 15, tzinfo=UTC)}
+
+
 @pytest.mark.parametrize("is_fraud", ["1", 1, True, "yes"])
 def test_the_label_of_a_letter_of_an_earlier_version(registry: FakeRegistry, is_fraud: Any) -> None:
     draft = {"transaction_id": 1001, "user_id": "u1", "amount": 12.30000019, "event_time": "2024-03-01 09:15"}
