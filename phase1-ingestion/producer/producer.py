@@ -250,7 +250,9 @@ def run_producer(settings: Settings, stop: threading.Event) -> None:
     simulator = Simulator(
         settings, simulation=simulation, encoders=encoders, resume=resume, delivery=delivery, stop=stop
     )
-    metrics.BACKFILL_TOTAL.set(simulation.live_day - simulation.start_day)
+    history_days = simulation.live_day - simulation.start_day
+    metrics.BACKFILL_TOTAL.set(history_days)
+    metrics.BACKFILL_SENT.set(min(history_days, resume.first_day(simulation.start_day) - simulation.start_day))
     metrics.RUNNING.set(1)
     log.info("running", extra={**vars(simulation), "resumed": resume.found_anything})
     try:
