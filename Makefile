@@ -73,7 +73,7 @@ lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
 	@infra/scripts/e2e.sh
-bench: ## [PARTS="kafka bronze transforms api stream soak"]: the measurements in docs/benchmarks.md
+bench: ## [PARTS="kafka bronze transforms api stream backlog dlq soak"]: the measurements in docs/benchmarks.md
 	@infra/scripts/bench.sh
 lock: ## [UPGRADE=1]: write the requirements.txt files from their .in files; UPGRADE takes the newest versions
 	@infra/scripts/lock.sh

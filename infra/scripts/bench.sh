@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The measurements in docs/benchmarks.md, as Markdown tables on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
-# PARTS (kafka bronze transforms api stream backlog soak) chooses some; MESSAGES (1000000), BACKLOG (2000000),
-# SECONDS_AT_RATE (60), MINUTES_LIVE (3) and MINUTES_SOAK (45) make it shorter or longer.
+# PARTS (kafka bronze transforms api stream backlog dlq soak) chooses some; MESSAGES (1000000), BACKLOG (2000000),
+# LETTERS (2000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3) and MINUTES_SOAK (45) make it shorter or longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-parts="${PARTS:-kafka bronze transforms api stream backlog soak}"
+parts="${PARTS:-kafka bronze transforms api stream backlog dlq soak}"
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
 minutes_live="${MINUTES_LIVE:-3}"
@@ -159,6 +159,12 @@ bench_backlog() {
   docker compose --progress quiet stop scorer
   FEATURE_STREAM_FROM=kafka docker compose --progress quiet create feature-stream model-quality spark-streaming
   run_in_stack fraud-api-test python3 infra/e2e/backlog.py --count "$backlog" || die "a consumer did not survive its backlog; its message stands above"
+}
+
+bench_dlq() {
+  local letters="${LETTERS:-2000000}"
+  say "the dead letter tools with $letters dead letters; about 10 minutes"
+  run_in_stack ingestion-test python3 phase1-ingestion/bench/bench_dlq.py "$letters" || die "the dead letter tools failed; the message stands above"
 }
 
 bench_soak() {

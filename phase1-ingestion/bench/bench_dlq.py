@@ -2,8 +2,8 @@
 
     bench_dlq.py [LETTERS]
 
-It writes the letters of a payment that Bronze and the scorer refuse, in turn, and runs the commands as a person does.
-The topics are emptied first, so it is for a stack of its own.
+It writes dead letters of small payments, of Bronze and of the scorer in turn, and runs the commands as a person does.
+Prints a Markdown table. The topics are emptied first, so it is for a stack of its own.
 """
 
 import os
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from contextlib import redirect_stdout
 
 from fraud_common.dead_letters import dead_letter_headers
 from fraud_common.kafka import make_producer
@@ -20,7 +20,12 @@ from fraud_common.topics import DEAD_LETTERS, MAX_RECORD_BYTES, TRANSACTIONS
 from ingestion_stack import fresh_topics
 from producer.settings import Settings
 
-COMMANDS = (["dlq-show"], ["dlq-redrive", "--all"], ["dlq-redrive", "--all", "--go"], ["dlq-show"])
+COMMANDS = (
+    ["dlq-show"],
+    ["dlq-redrive", "--all"],
+    ["dlq-redrive", "--all", "--go"],
+    ["dlq-show"],
+)
 
 
 def write_letters(settings: Settings, count: int) -> None:
@@ -45,8 +50,8 @@ def write_letters(settings: Settings, count: int) -> None:
     producer.flush()
 
 
-def measure(arguments: list[str]) -> dict[str, Any]:
-    """Run one command; its time in seconds, its peak memory in MiB, and its last line."""
+def measure(arguments: list[str]) -> tuple[float, int, str]:
+    """Run one command: seconds, peak memory in MiB, and its last line."""
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen([sys.executable, "-m", "producer.cli", *arguments], stdout=output)
@@ -56,18 +61,20 @@ def measure(arguments: list[str]) -> dict[str, Any]:
     if status:
         raise RuntimeError(f"{arguments} failed: {text}")
     *_, last = text.strip().splitlines()
-    return {"seconds": round(time.monotonic() - start, 1), "peak_mib": usage.ru_maxrss // 1024, "last_line": last[:80]}
+    return time.monotonic() - start, usage.ru_maxrss // 1024, last
 
 
 def main() -> None:
-    """Write the letters, and print one line for each command."""
+    """Write the letters, and print a row for each command."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
     settings = load_settings(Settings)
-    fresh_topics(settings)
+    with redirect_stdout(sys.stderr):
+        fresh_topics(settings)
     write_letters(settings, count)
-    print(f"{count:,} dead letters")
+    print(f"| {count:,} dead letters | time | peak memory | its last line |\n|---|---|---|---|")
     for arguments in COMMANDS:
-        print(" ".join(arguments), measure(arguments), flush=True)
+        seconds, mebibytes, last = measure(arguments)
+        print(f"| `{' '.join(arguments)}` | {seconds:.0f} s | {mebibytes} MiB | {last:.60} |", flush=True)
 
 
 if __name__ == "__main__":
