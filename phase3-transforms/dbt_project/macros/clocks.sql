@@ -50,7 +50,7 @@
     {%- set values = run_query('select ' ~ columns | join(', ')).rows[0] if execute else [] -%}
     {%- set constants = {} -%}
     {%- for name in queries -%}
-        {%- do constants.update({name: "timestamp '" ~ (values[loop.index0] or '1970-01-01 00:00:00') ~ " UTC'"}) -%}
+        {%- do constants.update({name: "timestamp '" ~ (values[loop.index0] or '1970-01-01 00:00:00.000') ~ " UTC'"}) -%}
     {%- endfor -%}
     {{ return(constants) }}
 {%- endmacro %}
