@@ -287,7 +287,10 @@ class Delivery:
         if error.code() in TOPIC_FAULTS:
             step = "the topic is gone or can't be written: docker compose run --rm ingestion-init"
         else:
-            step = "some messages may or may not be stored; start again: the simulator resumes after what Kafka has"
+            step = (
+                "some messages may or may not be stored; start again: the simulator resumes after what Kafka has, "
+                "rows of a file keep their ids"
+            )
         self._end = UserError(f"{where}: {error.name()}: {error.str()}; {step}")
 
     def _on_dead_letter(self, error: KafkaError | None, message: Message) -> None:
