@@ -31,7 +31,7 @@ their totals. Within one user, equal numbers of different merchants are out of t
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -52,6 +52,8 @@ PUSHED_AT_KEY = "feature_writer:pushed_at"
 
 # Two more than the longest window, for payments that arrive a day late.
 KEEP_DAYS = 32
+# Days of a merchant that are kept whatever the data clock says: eight more than those of a busy one, for wrong dates.
+DAYS_AT_LEAST = KEEP_DAYS + 8
 KEEP_MS = KEEP_DAYS * DAY_MS
 _LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
 # In wall-clock time: a user without payments for so long is removed; payments of the others are pruned as they pay.
@@ -157,9 +159,17 @@ def kept_from(newest: int, data_clock: int) -> int:
     return min(newest, data_clock) - KEEP_MS
 
 
-def first_day_kept(newest_day: int, data_clock: int) -> int:
-    """The same of a merchant, in days since 1970: days before it are removed."""
-    return min(newest_day, data_clock // DAY_MS) - KEEP_DAYS
+def first_day_kept(days: Collection[int], data_clock: int) -> int:
+    """The same of a merchant, in days since 1970: what is before it is removed.
+
+    If there are so many payments of wrong dates that the data clock is wrong as well as the merchant's newest day, the
+    newest DAYS_AT_LEAST days are kept nevertheless.
+
+    Args:
+        days: on which the merchant has payments.
+    """
+    newest_first = sorted(days, reverse=True)
+    return min(newest_first[0] - KEEP_DAYS, data_clock // DAY_MS - KEEP_DAYS, newest_first[:DAYS_AT_LEAST][-1])
 
 
 def covers_user(newest: int, data_clock: int, moment: int) -> bool:
@@ -167,9 +177,10 @@ def covers_user(newest: int, data_clock: int, moment: int) -> bool:
     return moment - _LONGEST_WINDOW_DAYS * DAY_MS >= kept_from(newest, data_clock)
 
 
-def covers_merchant(newest_day: int, data_clock: int, day: int) -> bool:
-    """Whether Redis still has all days of a merchant in the longest window before a day."""
-    return day - _LONGEST_WINDOW_DAYS >= first_day_kept(newest_day, data_clock)
+def covers_merchant(days: Collection[int], data_clock: int, day: int) -> bool:
+    """Whether Redis still has all days of a merchant in the longest window before a day, given those that it has."""
+    # Of fewer days none has been removed.
+    return len(days) < DAYS_AT_LEAST or day - _LONGEST_WINDOW_DAYS >= first_day_kept(days, data_clock)
 
 
 def event_time_of(member: bytes) -> int:

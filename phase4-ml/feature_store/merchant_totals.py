@@ -7,7 +7,6 @@ import redis
 
 from feature_store.layout import (
     EXPIRY_SECONDS,
-    KEEP_DAYS,
     MERCHANT_DAYS,
     LabelMember,
     PaymentEvent,
@@ -20,9 +19,6 @@ from feature_store.layout import (
     payments_field,
 )
 from feature_store.pipelines import NamedPipeline
-
-# A merchant's days that are kept whatever the data clock says: eight more than the windows need, for wrong dates.
-_DAYS_AT_LEAST = KEEP_DAYS + 8
 
 # What to add, by merchant's number and field of its hash.
 Totals = Counter[tuple[int, str]]
@@ -70,16 +66,10 @@ def count_frauds(
 
 
 def old_fields(fields: Sequence[bytes], clock: int) -> list[bytes]:
-    """The fields of a merchant's hash that no window reaches any more.
-
-    Relative to the earlier of the data clock and the merchant's own newest day: then payments of wrong dates at this
-    merchant remove nothing. If there are so many of them that the data clock is wrong as well, the merchant's newest
-    days are kept nevertheless.
-    """
-    days = sorted({day_of_field(name) for name in fields}, reverse=True)
-    if not days:
+    """The fields of a merchant's hash that no window reaches any more."""
+    if not fields:
         return []
-    first = min(first_day_kept(days[0], clock), days[:_DAYS_AT_LEAST][-1])
+    first = first_day_kept({day_of_field(name) for name in fields}, clock)
     return [name for name in fields if day_of_field(name) < first]
 
 

@@ -104,10 +104,12 @@ class FeatureStream:
             "auto.offset.reset": "earliest",
         }
         self._consumer = make_group_consumer(settings, settings.feature_stream_group, **options)
+        # Asks for the ends of partitions, and reads nothing: a consumer in a call of one thread makes others wait.
+        self._ends = make_group_consumer(settings, settings.feature_stream_group)
 
     def run(self) -> None:
         """Prepare Redis, then follow Kafka."""
-        lag = watch_lag(self._consumer, self._assigned.positions, self._report_lag, self._stop)
+        lag = watch_lag(self._ends, self._assigned.positions, self._report_lag, self._stop)
         try:
             self._when_redis_answers(self._replace_old_keys)
             self._when_redis_answers(self._fill_if_empty)
@@ -116,6 +118,7 @@ class FeatureStream:
             self._set_following(False)
             self._stop.set()
             lag.join()
+            self._ends.close()
             self._consumer.close()
             self._store.close()
 

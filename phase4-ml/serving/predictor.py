@@ -188,7 +188,7 @@ def choose_merchant(found: Found, moment: datetime, now: datetime) -> MerchantFe
     known = snapshot or UNKNOWN_MERCHANT
     if found.days and _stream_is_newer(found, found.stream.complete.slowest, snapshot, now):
         payments, frauds = unpack_merchant(found.days)
-        if covers_merchant(max(payments, default=0), found.stream.data_clock, milliseconds(moment) // DAY_MS):
+        if covers_merchant(payments, found.stream.data_clock, milliseconds(moment) // DAY_MS):
             return MerchantFeatures.from_days(payments, frauds, moment, known)
     return known
 

@@ -1,29 +1,44 @@
 """What tests of the feature stream share: a stream that can be killed, messages, and what Redis has afterwards."""
 
+import asyncio
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracle
 import pandas as pd
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from feature_store import coverage
-from feature_store.layout import MERCHANT_DAYS, USER_EVENTS, USER_LABELS, day_of_field, unpack_user
+from feature_store.layout import (
+    MERCHANT_DAYS,
+    USER_EVENTS,
+    USER_LABELS,
+    day_of_field,
+    event_time_of,
+)
 from feature_world import make_world
-from features import DAY_MS
+from features import DAY_MS, MERCHANT_FEATURES, USER_FEATURES, MerchantFeatures, UserFeatures
+from fraud_common.settings import load_settings
 from fraud_common.topics import LABELS, TRANSACTIONS
 from kafka_tools import KAFKA, REGISTRY, encoder_of
 from redis.exceptions import RedisError
 from sample_payments import label, payment
+from serving.feature_client import FeatureClient, Found
+from serving.predictor import choose_merchant, choose_user
+from serving.settings import Settings
 from serving_stack import REDIS_HOST, redis_client, wait_until
 
 
@@ -118,6 +133,12 @@ class RunningStream:
 
         wait_until(is_there, "the stream has read everything", 120)
 
+    def wait_until_current(self) -> None:
+        """Wait until Redis has everything that was sent, and the stream has said so of all partitions."""
+        self.wait_until_read()
+        begin = time.time() * 1000
+        wait_until(lambda: coverage.completeness(redis_client()).slowest > begin, "all partitions are current", 60)
+
 
 @contextmanager
 def running_stream(folder: Path, **settings: str) -> Iterator[RunningStream]:
@@ -130,6 +151,33 @@ def running_stream(folder: Path, **settings: str) -> Iterator[RunningStream]:
         if stream.process.poll() is None:
             stream.kill()
         redis_client().flushdb()
+
+
+def look_up(payments: pd.DataFrame) -> list[Found]:
+    """What the API finds for the users and merchants of these payments."""
+
+    async def ask() -> list[Found]:
+        client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
+        try:
+            return await client.look_up(list(zip(payments["user_id"], payments["merchant_id"], strict=True)))
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
+
+
+def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]) -> None:
+    """The states that a prediction would take are those of the training example."""
+    moment, now = row["event_time"].to_pydatetime(), datetime.now(UTC)
+    user, source = choose_user(found, moment, found.stream.complete.of_user(row["user_id"]), now)
+    merchant = choose_merchant(found, moment, now)
+    # Before the user's first payment the stream has nothing.
+    assert source == ("stream" if found.events or found.labels else "default")
+    names = [each.name for each in (*dataclasses.fields(UserFeatures), *dataclasses.fields(MerchantFeatures))]
+    expected = {name: example[name] for name in names if name in example}
+    expected = {name: value for name, value in expected.items() if not name.startswith("merchant_category")}
+    assert expected.keys() == {*USER_FEATURES, *MERCHANT_FEATURES}
+    oracle.assert_same(dataclasses.asdict(user) | dataclasses.asdict(merchant), expected, row["transaction_id"])
 
 
 def payment_message(stream: RunningStream, row: Any) -> Message:
@@ -178,12 +226,12 @@ def all_state() -> dict[str, Any]:
     What is older is removed with its user's next payment, so it depends on the order in which partitions are read.
     """
     client = redis_client()
-    horizon = coverage.clock(client) - 30 * DAY_MS
+    clock = coverage.clock(client)
     state: dict[str, Any] = {}
     for key in client.scan_iter(match=USER_EVENTS.format("*"), count=1000):
         members = client.zrange(key, 0, -1)
-        times = unpack_user(members, []).event_time.tolist()
-        state[key.decode()] = [member for member, at in zip(members, times, strict=True) if at >= horizon]
+        horizon = min(event_time_of(members[-1]), clock) - 30 * DAY_MS
+        state[key.decode()] = [member for member in members if event_time_of(member) >= horizon]
     for key in client.scan_iter(match=USER_LABELS.format("*"), count=1000):
         state[key.decode()] = client.zrange(key, 0, -1)
     for key in client.scan_iter(match=MERCHANT_DAYS.format("*"), count=1000):
@@ -191,6 +239,6 @@ def all_state() -> dict[str, Any]:
         state[key.decode()] = {
             name: number
             for name, number in client.hgetall(key).items()
-            if number != b"0" and day_of_field(name) > horizon // DAY_MS
+            if number != b"0" and day_of_field(name) > clock // DAY_MS - 30
         }
     return state

@@ -3,11 +3,9 @@
 The expected ones come from the brute-force oracle of the transforms' tests, which proves there to equal the SQL.
 """
 
-import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -28,20 +26,18 @@ from feature_store.layout import (
 )
 from feature_stream import fill
 from feature_world import DAYS, START
-from features import MERCHANT_FEATURES, USER_FEATURES, MerchantFeatures, UserFeatures, milliseconds
-from fraud_common.settings import load_settings
+from features import milliseconds
 from fraud_common.topics import TRANSACTIONS
 from kafka_tools import encoder_of
 from redis.exceptions import RedisError
 from sample_payments import NOON, payment
-from serving.feature_client import FeatureClient, Found
-from serving.predictor import choose_merchant, choose_user
-from serving.settings import Settings
 from serving_stack import redis_client, service, wait_until
 from stream_tools import (
     Message,
     all_state,
+    assert_equal_to_oracle,
     label_message,
+    look_up,
     payment_message,
     running_stream,
     small_world,
@@ -51,33 +47,6 @@ from stream_tools import (
 CRASH_ROUNDS = int(os.environ.get("CRASH_ROUNDS") or 1)
 # The world comes in so many pieces; after each, so many pairs of a user and an instant are compared.
 PIECES, PAIRS = 28, 40
-
-
-def look_up(pairs: Sequence[tuple[str, str]]) -> list[Found]:
-    """As the API does."""
-
-    async def ask() -> list[Found]:
-        client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
-        try:
-            return await client.look_up(pairs)
-        finally:
-            await client.close()
-
-    return asyncio.run(ask())
-
-
-def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]) -> None:
-    """The states that a prediction would take are those of the training example."""
-    as_of = row["event_time"].to_pydatetime()
-    user, source = choose_user(found, as_of)
-    merchant = choose_merchant(found, as_of)
-    # Before the user's first payment the stream has nothing.
-    assert source == ("stream" if found.events or found.labels else "default")
-    names = [f.name for f in (*dataclasses.fields(UserFeatures), *dataclasses.fields(MerchantFeatures))]
-    expected = {name: example[name] for name in names if name in example}
-    expected = {name: value for name, value in expected.items() if not name.startswith("merchant_category")}
-    assert expected.keys() == {*USER_FEATURES, *MERCHANT_FEATURES}
-    oracle.assert_same(dataclasses.asdict(user) | dataclasses.asdict(merchant), expected, row["transaction_id"])
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -103,13 +72,12 @@ def test_what_the_stream_keeps_gives_the_training_example_at_any_instant(seed: i
             messages = [messages[number] for number in rng.permutation(len(messages))]
             # A copy claims another amount; the first one counts, as in Silver.
             stream.send([*messages, *(payment_message(stream, row) for row in copies.itertuples())])
-            stream.wait_until_read()
+            stream.wait_until_current()
 
             known, reported = payments[arrives < end], labels[label_arrives < end]
             recent = known[known["event_time"] >= end - pd.Timedelta(days=1)]
             chosen = recent.sample(min(PAIRS, len(recent)), random_state=seed)
-            found = look_up(list(zip(chosen["user_id"], chosen["merchant_id"], strict=True)))
-            for (_, row), each in zip(chosen.iterrows(), found, strict=True):
+            for (_, row), each in zip(chosen.iterrows(), look_up(chosen), strict=True):
                 example = oracle.training_example(row, known, reported, merchants)
                 assert_equal_to_oracle(each, row, example)
                 checked += 1

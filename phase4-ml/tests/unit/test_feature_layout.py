@@ -2,17 +2,22 @@
 
 import pytest
 from feature_store.layout import (
+    KEEP_MS,
     Label,
     LabelMember,
     PaymentEvent,
+    covers_merchant,
+    covers_user,
     day_of_field,
+    event_time_of,
+    first_day_kept,
     frauds_field,
+    kept_from,
     key_of,
     merchant_number,
     merchant_of,
     payments_field,
     range_of_key,
-    range_start,
     unpack_merchant,
     unpack_user,
 )
@@ -49,19 +54,43 @@ def test_members_become_arrays() -> None:
 
 def test_a_member_says_its_key_its_merchant_and_its_label() -> None:
     assert key_of(PAYMENT.pack()) == key_of(LABEL.pack()) == PAYMENT.key == LABEL.key
+    assert event_time_of(PAYMENT.pack()) == event_time_of(LABEL.pack()) == AT
     assert merchant_of(PAYMENT.pack()) == merchant_number("m1")
     assert LabelMember.unpack(LABEL.pack()) == LabelMember(PAYMENT.key, AT, LABEL.reported_at, is_fraud=True)
 
 
-def test_ranges_contain_the_members_of_a_key_or_of_a_time() -> None:
+def test_a_range_contains_the_members_of_a_key() -> None:
     begin, end = (bound.removeprefix(b"[") for bound in range_of_key(PAYMENT.key))
     assert begin <= PAYMENT.pack() <= end
     later = PaymentEvent("t1", "u1", "m1", AT + 1, 1250, "DE", "d1", is_international=True)
     assert not begin <= later.pack() <= end
-    first = range_start(AT).removeprefix(b"(")
-    earlier = PaymentEvent("t1", "u1", "m1", AT - 1, 1250, "DE", "d1", is_international=True)
-    assert earlier.pack() < first <= PAYMENT.pack()
-    assert range_start(-1) == range_start(0)
+
+
+def test_what_is_kept_goes_by_the_user_and_not_by_the_newest_of_all() -> None:
+    year = 365 * DAY_MS
+    # A user whose partition is read more slowly, one with a wrong row in the future, and no data clock yet.
+    assert kept_from(AT - year, AT) == AT - year - KEEP_MS
+    assert kept_from(AT + year, AT) == AT - KEEP_MS
+    assert kept_from(AT, 0) < 0
+    day = AT // DAY_MS
+    assert first_day_kept([day - 365], AT) == day - 365 - 32
+    assert first_day_kept([day, day + 365], AT) == day - 32
+    # The data clock is wrong, too.
+    assert first_day_kept(range(day - 50, day + 1), AT + 365 * DAY_MS) == day - 39
+
+
+def test_windows_are_complete_up_to_two_days_before_the_newest_payment() -> None:
+    for newest in (AT, AT + 90 * DAY_MS):
+        assert covers_user(newest, AT, AT + 90 * DAY_MS)
+        assert covers_user(newest, AT, AT - 2 * DAY_MS)
+        assert not covers_user(newest, AT, AT - 2 * DAY_MS - 1)
+    # Of a user that is behind, everything is kept that the user's own payments need.
+    assert covers_user(AT - 90 * DAY_MS, AT, AT - 92 * DAY_MS)
+    day = AT // DAY_MS
+    days = [*range(day - 50, day + 1), day + 90]
+    assert covers_merchant(days, AT, day - 2) and not covers_merchant(days, AT, day - 20)
+    assert covers_merchant(days, AT + 90 * DAY_MS, day)
+    assert covers_merchant(days[20:], AT + 90 * DAY_MS, day - 20)
 
 
 def test_a_merchants_hash_has_payments_and_frauds_by_day() -> None:

@@ -1,8 +1,9 @@
-"""The parts of the feature store that need no Redis: merchants' totals, named results, and settings."""
+"""The parts of the feature store that need no Redis: merchants' totals, the newest users, named results, settings."""
 
 import pytest
+from feature_store import coverage
 from feature_store.layout import Label, PaymentEvent, frauds_field, merchant_number, payments_field
-from feature_store.merchant_totals import count_frauds, count_payments
+from feature_store.merchant_totals import count_frauds, count_payments, old_fields
 from feature_store.pipelines import NamedPipeline, load_script
 from feature_store.reconcile import ReconciliationSettings
 from feature_stream.settings import StreamSettings
@@ -40,6 +41,38 @@ def test_frauds_are_the_same_in_whatever_order_payment_and_labels_arrive() -> No
     first = count_frauds(new, [cleared], known_labels=[], known_payments={})
     first.update(count_frauds(nothing, [fraud], known_labels=[cleared], known_payments={key: payment}))
     assert first == together
+
+
+def fields_of(*days: int) -> list[bytes]:
+    """A merchant's fields: payments of these days, and frauds of each that were known a week later."""
+    return [name for day in days for name in (b"%d" % day, b"%d:%d" % (day, day + 7))]
+
+
+def test_a_merchant_forgets_days_that_no_window_reaches() -> None:
+    days = range(20_000 - 60, 20_001)
+    assert old_fields(fields_of(*days), AT) == fields_of(*days[: -32 - 1])[: 2 * (60 - 40 + 1)]
+    # A merchant without recent payments keeps the days before its last one.
+    assert old_fields(fields_of(*days), AT + 400 * DAY_MS) == old_fields(fields_of(*days), AT)
+    assert old_fields([], AT) == []
+
+
+def test_a_merchants_days_survive_wrong_dates() -> None:
+    """B1: a payment of today in data of 90 days ago, and so many of them that the data clock is today as well."""
+    days, today = range(20_000 - 32, 20_001), 20_090
+    for clock in (AT, AT + 90 * DAY_MS):
+        assert old_fields(fields_of(*days, today), clock) == []
+        assert old_fields(fields_of(19_000, *days, today, today + 1), clock) in ([], fields_of(19_000))
+
+
+def test_the_newest_users_of_batches_are_those_of_all() -> None:
+    def at(user: str, event_time: int) -> PaymentEvent:
+        return PaymentEvent(f"{user}-{event_time}", user, "m1", event_time, 1, "DE", "d1", is_international=False)
+
+    first = coverage.newest_users([at("a", 10), at("b", 9), at("c", 8), at("d", 7), at("a", 5)])
+    assert first == {"a": 10, "b": 9, "c": 8}
+    assert coverage.newest_users([at("d", 20), at("a", 15), at("e", 19)], first) == {"d": 20, "e": 19, "a": 15}
+    assert coverage.newest_users([at("a", 1)]) == {"a": 1}
+    assert coverage.newest_users([]) == {}
 
 
 class Commands(list[str]):
