@@ -100,6 +100,7 @@ class DeadLetter:
     value: bytes | None
     headers: dict[str, str]
     original_headers: Headers = field(default_factory=list)  # those that the message had before it failed
+    written_ms: int = 0  # when it came into the topic, since 1970
 
     @property
     def coordinates(self) -> str:
@@ -192,6 +193,7 @@ def dead_letter_of(message: Message) -> DeadLetter:
         value=message.value(),
         headers={name: _text(value) for name, value in headers if name.startswith(PREFIX)},
         original_headers=foreign_headers(headers),
+        written_ms=message.timestamp()[1],
     )
 
 

@@ -35,8 +35,14 @@ class Backlog:
         self._settings = settings
         client = make_reader(settings, **_READER_OPTIONS)
         self.ranges: Ranges = {number: offsets_of(client, DEAD_LETTERS, number) for number in range(partitions)}
-        keys = ((message.key() or b"").decode(errors="replace") for message in read_topic(client, REDRIVEN))
-        self.sent_back = PositionSet(mark for mark in map(parse_coordinates, keys) if mark and self._has(mark))
+        first_ranges = {number: (start, start + 1) for number, (start, end) in self.ranges.items() if start < end}
+        first_ms = {letter.partition: letter.written_ms for letter in read_dead_letters(client, first_ranges)}
+        self.sent_back = PositionSet()
+        for message in read_topic(client, REDRIVEN):
+            mark = parse_coordinates((message.key() or b"").decode(errors="replace"))
+            # A mark that is older than all dead letters is of a topic that was deleted and made again.
+            if mark and self._has(mark) and message.timestamp()[1] >= first_ms.get(mark.partition, 0):
+                self.sent_back.add(mark)
         client.close()
 
     def __len__(self) -> int:

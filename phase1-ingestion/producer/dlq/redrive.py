@@ -1,7 +1,12 @@
 """Sends dead letters back to the topic that they were meant for, repaired on the way if asked to."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from fraud_common.dead_letters import DeadLetter
 from fraud_common.errors import SerializationError
@@ -49,17 +54,37 @@ def redrive(settings: Settings, selection: Selection, changes: Changes, *, go: b
 
 
 def _send(backlog: Backlog, plan: Plan, sender: "Sender") -> None:
+    stop = threading.Event()
     try:
-        for letter in backlog.letters("sending"):
-            # All letters of a message are marked, whichever of them was selected.
-            if letter.source in plan.sources:
-                sender.send(letter)
-    except KeyboardInterrupt:
-        print("interrupted; the rest is still there: run the same command again")
-        raise
+        with interrupt_sets(stop):
+            for letter in backlog.letters("sending"):
+                # All letters of a message are marked, whichever of them was selected.
+                if letter.source in plan.sources:
+                    sender.send(letter)
+                if stop.is_set():
+                    break
     finally:
         sender.settle()
         print(sender.summary())
+    if stop.is_set():
+        print("interrupted; the rest is still there: run the same command again")
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupt_sets(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets the event, so that it interrupts between two letters; a second Ctrl-C interrupts at once."""
+    usual = signal.getsignal(signal.SIGINT)
+
+    def set_once(*_: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, set_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @dataclass

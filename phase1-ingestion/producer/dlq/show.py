@@ -2,6 +2,7 @@
 
 import heapq
 import json
+import re
 from dataclasses import dataclass, field
 
 from fraud_common.avro import Decoder
@@ -18,6 +19,7 @@ from producer.dlq.kinds import KindCounts
 from producer.settings import Settings
 
 _SHOWN_CHARACTERS = 600
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def show(settings: Settings, last: int) -> None:
@@ -86,13 +88,18 @@ def describe(letter: DeadLetter, decoder: Decoder) -> str:
         return f"{len(value):,} bytes ({error}): {value[:60]!r}"
 
 
+def printable(text: str) -> str:
+    """The text without control characters, by which a dead letter could command the terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
 def table_of(overview: Overview, sent_back: int) -> Table:
     """The counts by stage and reason."""
     table = Table(title=f"{DEAD_LETTERS}: {overview.total:,} (and {sent_back:,} sent back)")
     for column in ("stage", "reason", "count"):
         table.add_column(column, justify="right" if column == "count" else "left")
     for (stage, reason), count in overview.counts.most_common():
-        table.add_row(Text(stage), Text(reason), f"{count:,}")
+        table.add_row(Text(printable(stage)), Text(printable(reason)), f"{count:,}")
     if overview.counts.others:
         table.add_row("", "other reasons", f"{overview.counts.others:,}")
     return table
@@ -113,9 +120,10 @@ def _newest(backlog: Backlog, overview: Overview, decoder: Decoder) -> list[list
 
 
 def _lines_of(letter: DeadLetter, decoder: Decoder) -> list[str]:
-    return [
+    lines = [
         f"{letter.coordinates}  {letter.failed_at}  {letter.stage}  "
         f"{', '.join(letter.reasons)}  for {letter.topic}, attempt {letter.attempts}",
         f"    why:  {letter.headers.get(ERROR, '')}",
         f"    what: {describe(letter, decoder):.{_SHOWN_CHARACTERS}}",
     ]
+    return [printable(line) for line in lines]

@@ -12,7 +12,7 @@ import pytest
 from fraud_common.avro import Decoder, Encoder, latest_encoder, parse_schema
 from fraud_common.dead_letters import Headers, dead_letter_headers
 from fraud_common.errors import SerializationError, UserError
-from fraud_common.kafka import make_producer
+from fraud_common.kafka import make_producer, wait_for_broker
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import DEAD_LETTERS, LABELS, MAX_RECORD_BYTES, REDRIVEN, TRANSACTIONS
 from ingestion_stack import count_in, messages_in, wait_until, waiting_letters
@@ -20,6 +20,7 @@ from producer.delivery import Delivery
 from producer.dlq.redrive import redrive
 from producer.dlq.selection import Selection, parse_selection
 from producer.dlq.show import show
+from producer.init import run_init
 from producer.settings import Settings
 
 pytestmark = pytest.mark.stack
@@ -195,6 +196,20 @@ def test_ctrl_c_loses_nothing_and_doubles_nothing(settings: Settings) -> None:
     redrive(settings, EVERY, {}, go=True)
     assert sorted(message.value() or b"" for message in messages_in(settings, TRANSACTIONS)) == sorted(values)
     assert count_in(settings, REDRIVEN) == total
+
+
+def test_marks_of_a_topic_that_was_deleted_hide_nothing(settings: Settings) -> None:
+    """A new topic begins at offset 0 again, where letters of the old one were marked as sent back."""
+    refuse(settings, *[b"old"] * 20)
+    redrive(settings, EVERY, {}, go=True)
+    admin = wait_for_broker(settings)
+    admin.delete_topics([DEAD_LETTERS])[DEAD_LETTERS].result()
+    wait_until(lambda: DEAD_LETTERS not in admin.list_topics(timeout=10).topics, "topic deleted")
+    run_init(settings)
+    refuse(settings, *[b"new"] * 20)
+    assert [letter.value for letter in waiting_letters(settings)] == [b"new"] * 20
+    redrive(settings, EVERY, {}, go=True)
+    assert waiting_letters(settings) == []
 
 
 def test_show_counts_and_decodes(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

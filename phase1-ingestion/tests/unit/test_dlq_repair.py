@@ -13,7 +13,7 @@ from fraud_common.errors import SerializationError, UserError
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import LABELS, SCHEMA_FILES, TRANSACTIONS
 from producer.dlq.repair import Repairer, parse_changes
-from producer.dlq.show import describe
+from producer.dlq.show import describe, printable
 
 SCHEMAS = Path(__file__).parents[2] / "producer/schemas"
 PAYMENT = {
@@ -271,3 +271,4 @@ def test_what_a_dead_letter_shows(registry: FakeRegistry) -> None:
     assert '"merchant_name": "O\'Brien"' in describe(avro(registry.encoder(TRANSACTIONS).encode(PAYMENT)), decoder)
     assert describe(avro(b"\1\0\0\0\7abc"), decoder).startswith("8 bytes (first byte is 1, ")
     assert describe(avro(None), decoder) == "a tombstone: it has no value"
+    assert printable("a\x1b[2Jb\0\u009b\n Łódź") == r"a\x1b[2Jb\x00\x9b\x0a Łódź"
