@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 from spark_jobs.batch_writer import BatchWriter
 from spark_jobs.bronze_rows import bronze_rows
-from spark_jobs.bronze_table import BronzeTable, bronze_tables, columns, create_if_missing
+from spark_jobs.bronze_table import BronzeTable, bronze_tables, columns, create
 from spark_jobs.kafka_topic import KafkaTopic
 from spark_jobs.schemas import TopicSchemas
 from spark_jobs.session import build_session, read_kafka
@@ -51,7 +51,7 @@ def measure(spark: SparkSession, settings: Settings, name: str, writer: type[Bat
     topic = KafkaTopic(settings, table.topic)
     registry = SchemaRegistry(settings.schema_registry_url)
     schemas = TopicSchemas(spark, registry, table.topic, lambda: columns(spark, table))
-    create_if_missing(spark, table, schemas.current())
+    create(spark, table, schemas.current(), topic.topic_id())
     return rate(
         read_kafka(spark, settings, table.topic)
         .writeStream.queryName(f"bench-{name}-{int(time.time())}")

@@ -65,14 +65,12 @@ def columns(spark: SparkSession, table: BronzeTable) -> StructType:
     return spark.read.format("delta").load(table.path).schema if exists(spark, table) else StructType()
 
 
-def create_if_missing(spark: SparkSession, table: BronzeTable, schemas: Schemas) -> None:
+def create(spark: SparkSession, table: BronzeTable, schemas: Schemas, topic_id: str) -> None:
     """Create the table before the first batch, so that readers can be set up at once."""
-    if exists(spark, table):  # with the columns and properties that it has got
-        return
     no_messages = spark.createDataFrame([], _KAFKA_COLUMNS)
     rows = bronze_rows(checked(no_messages, schemas, table.rules), None)
     builder = DeltaTable.create(spark).location(table.path).addColumns(rows.schema)
-    for name, value in _PROPERTIES.items():
+    for name, value in (_PROPERTIES | {_TOPIC_ID: topic_id}).items():
         builder = builder.property(name, value)
     builder.partitionedBy("event_date").execute()
 
@@ -86,8 +84,8 @@ def newest_event_time(spark: SparkSession, table: BronzeTable) -> datetime | Non
 
 def topic_id_of(spark: SparkSession, table: BronzeTable) -> str | None:
     """The id of the Kafka topic that the table's rows come from; None if it was never recorded."""
-    properties = DeltaTable.forPath(spark, table.path).detail().first()["properties"]
-    return properties.get(_TOPIC_ID)
+    properties = spark.sql(f"show tblproperties delta.`{table.path}`").collect()
+    return next((row["value"] for row in properties if row["key"] == _TOPIC_ID), None)
 
 
 def record_topic_id(spark: SparkSession, table: BronzeTable, topic_id: str) -> None:

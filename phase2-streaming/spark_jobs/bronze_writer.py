@@ -22,7 +22,7 @@ from spark_jobs.bronze_table import (
     BronzeTable,
     bronze_tables,
     columns,
-    create_if_missing,
+    create,
     exists,
     next_offsets,
     record_topic_id,
@@ -95,15 +95,20 @@ def start_query(
     """
     topic = KafkaTopic(settings, table.topic)
     schemas = TopicSchemas(spark, registry, table.topic, lambda: columns(spark, table))
-    is_new = not exists(spark, table)
-    create_if_missing(spark, table, schemas.current())
     now = topic.state()
-    begin = where_to_begin(spark, table, now, is_new)
-    position = Checkpoint(spark, table.checkpoint).next_offsets(table.topic) or begin
-    # What a batch that was not finished may have left in the table.
-    written = next_offsets(spark, table, {partition: position.get(partition, 0) for partition in now.available})
+    if exists(spark, table):
+        begin = where_to_begin(spark, table, now)
+    else:
+        create(spark, table, schemas.current(), now.topic_id)
+        begin = {}
+        if Checkpoint(spark, table.checkpoint).next_offsets(table.topic) is not None:  # of a table that is gone
+            Checkpoint(spark, table.checkpoint).set_aside()
     writer = BatchWriter(spark, settings, table, topic, schemas)
-    writer.expect_again(written)
+    position = Checkpoint(spark, table.checkpoint).next_offsets(table.topic) or begin
+    if position:  # a batch that was not finished may have left rows in the table
+        writer.expect_again(
+            next_offsets(spark, table, {partition: position.get(partition, 0) for partition in now.available})
+        )
     return (
         read_kafka(spark, settings, table.topic, starting_offsets(table.topic, begin))
         .writeStream.queryName(table.topic)
@@ -114,12 +119,8 @@ def start_query(
     )
 
 
-def where_to_begin(spark: SparkSession, table: BronzeTable, now: TopicState, is_new: bool) -> Offsets:
-    """Decide where a stream starts, and set aside a checkpoint that can't be used.
-
-    Args:
-        now: the topic.
-        is_new: the table was created just now; a checkpoint is then of a table that is gone.
+def where_to_begin(spark: SparkSession, table: BronzeTable, now: TopicState) -> Offsets:
+    """Decide where the stream of an existing table starts, and set aside a checkpoint that can't be used.
 
     Returns:
         the offsets to begin with where there is no checkpoint; empty for the topic's beginning.
@@ -128,8 +129,6 @@ def where_to_begin(spark: SparkSession, table: BronzeTable, now: TopicState, is_
         TopicRecreated: the topic is not the one that the table's rows come from.
     """
     checkpoint = Checkpoint(spark, table.checkpoint)
-    if is_new and checkpoint.next_offsets(table.topic) is not None:
-        checkpoint.set_aside()
     position, topic_id = checkpoint.next_offsets(table.topic), topic_id_of(spark, table)
     in_table = next_offsets(spark, table) if needs_table(position, topic_id, now) else {}
     start = start_point(table.topic, Found(position, in_table, topic_id), now)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from fraud_common.settings import load_settings
+from local_spark import spark  # noqa: F401 - a fixture
 from producer.settings import Settings
 
 

@@ -1,4 +1,7 @@
-"""Batches into a local Delta table: each message once, whatever was there before and whatever the registry says."""
+"""Batches into a local Delta table: each message once, whatever was there before and whatever the registry says.
+
+They need a local Spark only, but minutes of it, so they are not among the unit tests.
+"""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +15,15 @@ from fraud_common.topics import TRANSACTIONS
 from pyspark.sql import DataFrame, SparkSession
 from spark_jobs import batch_writer
 from spark_jobs.batch_writer import BatchWriter
-from spark_jobs.bronze_table import BronzeTable, columns, create_if_missing, next_offsets
+from spark_jobs.bronze_table import BronzeTable, columns, create, exists, next_offsets, record_topic_id, topic_id_of
 from spark_jobs.kafka_topic import KafkaTopic
 from spark_jobs.progress import SCHEMAS_REFUSED
 from spark_jobs.quality_checks import TRANSACTION_RULES
 from spark_jobs.schemas import TopicSchemas
 from spark_jobs.settings import Settings
 from spark_jobs.start_point import TopicRecreated
+
+pytestmark = pytest.mark.stack
 
 WITHOUT_CURRENCY = TRANSACTION | {"fields": [f for f in TRANSACTION["fields"] if f["name"] != "currency"]}
 
@@ -73,7 +78,8 @@ class Bronze:
             TRANSACTIONS,
             lambda: columns(self.spark, self.table),
         )
-        create_if_missing(self.spark, self.table, schemas.current())
+        if not exists(self.spark, self.table):
+            create(self.spark, self.table, schemas.current(), "id-1")
         settings = Settings(s3_secret_key="")
         self.writer = BatchWriter(self.spark, settings, self.table, cast(KafkaTopic, self.topic), schemas)
         self.writer.expect_again(expect_again or {})
@@ -139,6 +145,13 @@ def test_only_rows_from_the_position_on_are_looked_for(bronze: Bronze) -> None:
     assert next_offsets(bronze.spark, bronze.table) == {3: 3}
 
 
+def test_the_table_knows_which_topic_its_rows_come_from(bronze: Bronze) -> None:
+    """A6."""
+    assert topic_id_of(bronze.spark, bronze.table) == "id-1"
+    record_topic_id(bronze.spark, bronze.table, "id-2")
+    assert topic_id_of(bronze.spark, bronze.table) == "id-2"
+
+
 def test_bronze_goes_on_when_a_version_without_currency_is_registered(bronze: Bronze) -> None:
     """C1."""
     bronze.write([avro(GOOD)])
@@ -192,39 +205,38 @@ def test_fields_that_versions_add_become_columns_and_stay(bronze: Bronze) -> Non
     ]
 
 
-def field(kind: Any) -> dict[str, Any]:
-    return TRANSACTION | {"fields": [*TRANSACTION["fields"], {"name": "extra", "type": kind, "default": None}]}
+def extra(kind: Any, name: str = "extra") -> dict[str, Any]:
+    """Our schema with one more field."""
+    return TRANSACTION | {"fields": [*TRANSACTION["fields"], {"name": name, "type": kind, "default": None}]}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
+def test_no_field_that_the_registry_accepts_stops_bronze(bronze: Bronze) -> None:
+    """C1: it is stored, or the version is refused."""
+    kinds = [
         "null",
         ["null", {"type": "array", "items": "null"}],
         ["null", {"type": "int", "logicalType": "time-millis"}],
         ["null", {"type": "fixed", "size": 12, "name": "Span", "logicalType": "duration"}],
         ["null", "com.fraudplatform.Transaction"],
         ["null", "string", "int", {"type": "map", "values": ["null", "double"]}],
-        ["string", "null"],
-    ],
-)
-def test_no_field_that_the_registry_accepts_stops_bronze(bronze: Bronze, kind: Any) -> None:
-    """C1: it is stored, or the version is refused."""
-    bronze.registry.versions[2] = field(kind)
-    value = avro(GOOD, TRANSACTION, 2) + b"\0"
-    bronze.write([avro(GOOD), value])
-    bronze.write([avro(GOOD), value], 2)
-    assert sorted([*bronze.offsets(), *(offset for offset, _ in bronze.dead)]) == [0, 1, 2, 3]
-    assert {0, 2} <= set(bronze.offsets())
+        ["string", "null"],  # whose default is not of its first type
+    ]
+    bronze.registry.versions |= {number: extra(kind, f"extra{number}") for number, kind in enumerate(kinds, 2)}
+    values = [avro(GOOD), *(avro(GOOD, TRANSACTION, number) + b"\0" for number in range(2, len(kinds) + 2))]
+    bronze.write(values)
+    bronze.write(values, len(values))
+    both = [*bronze.offsets(), *(offset for offset, _ in bronze.dead)]
+    assert sorted(both) == list(range(2 * len(values)))
+    assert {0, 1, len(values), len(values) + 1} <= set(bronze.offsets())
 
 
 def test_a_column_never_changes_its_type(bronze: Bronze) -> None:
     """C1: not even when the version that made the column is gone from the registry."""
-    bronze.registry.versions = {1: TRANSACTION, 2: field(["null", "string"])}
-    bronze.write([avro(GOOD | {"extra": "x"}, field(["null", "string"]), 2)])
-    bronze.registry.versions = {1: TRANSACTION, 3: field(["null", "long"])}
+    bronze.registry.versions = {1: TRANSACTION, 2: extra(["null", "string"])}
+    bronze.write([avro(GOOD | {"extra": "x"}, extra(["null", "string"]), 2)])
+    bronze.registry.versions = {1: TRANSACTION, 3: extra(["null", "long"])}
     bronze.start()
-    bronze.write([avro(GOOD | {"extra": 7}, field(["null", "long"]), 3), avro(GOOD)], 1)
+    bronze.write([avro(GOOD | {"extra": 7}, extra(["null", "long"]), 3), avro(GOOD)], 1)
     assert [(row["kafka_offset"], row["extra"]) for row in bronze.rows()] == [(0, "x"), (2, None)]
     assert bronze.dead == [(1, ["schema_refused"])]
 
