@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ import redis
 import typer
 from example_model import ExampleModel, example_model, publish
 from feature_store import writer
-from feature_store.layout import CLOCK_KEY, PaymentEvent
+from feature_store.layout import CLOCK_KEY, COMPLETE_KEY, PaymentEvent
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, MerchantFeatures, milliseconds
 from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from fraud_common.postgres import connect
@@ -85,6 +86,8 @@ def fill_redis(settings: Settings) -> None:
             writer.apply(client, writer.Batch(payments), max_payments_per_user=1000)
             progress.update(len(payments))
     client.set(CLOCK_KEY, milliseconds(NOW))
+    # Current for as long as the bench lasts.
+    client.set(COMPLETE_KEY, struct.pack(">10q", *[round(1000 * (time.time() + 86_400))] * 10))
     with client.pipeline(transaction=False) as pipeline:
         for number in range(MERCHANTS):
             merchant = MerchantFeatures("grocery", draw.randint(0, 2), as_of=NOW - timedelta(days=1))

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import signal
+import struct
 import subprocess
 import tempfile
 import uuid
@@ -21,6 +22,7 @@ import psycopg2
 import redis
 from api_process import PAYMENT, wait_until
 from docker.models.containers import Container
+from feature_store.layout import COMPLETE_KEY
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 
 API_URL = os.environ.get("API_URL", "http://fraud-api:8000")
@@ -97,6 +99,11 @@ def fill_redis() -> None:
         for number in range(KNOWN_MERCHANTS):
             pipeline.set(MERCHANT_KEY.format(f"known-{number}"), merchant, ex=SNAPSHOT_SECONDS)
         pipeline.execute()
+
+
+def stream_is_complete(until: float) -> None:
+    """What a stream would record that has read all partitions up to this time (seconds since 1970)."""
+    redis_client().set(COMPLETE_KEY, struct.pack(">10q", *[round(until * 1000)] * 10))
 
 
 def ready() -> dict[str, Any]:

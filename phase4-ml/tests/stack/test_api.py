@@ -1,6 +1,7 @@
 """The API of the stack: real features from Redis, a model from MLflow, and predictions in Postgres."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,9 @@ import pytest
 from feature_store import writer
 from feature_store.layout import (
     CLOCK_KEY,
+    COMPLETE_KEY,
     MERCHANT_DAYS,
+    PUSHED_AT_KEY,
     USER_EVENTS,
     USER_LABELS,
     Label,
@@ -19,7 +22,17 @@ from feature_store.layout import (
     merchant_number,
 )
 from features import FEATURES, USER_KEY, milliseconds
-from serving_stack import API_URL, AS_OF, PAYMENT, known_user, metric, redis_client, select, wait_until
+from serving_stack import (
+    API_URL,
+    AS_OF,
+    PAYMENT,
+    known_user,
+    metric,
+    redis_client,
+    select,
+    stream_is_complete,
+    wait_until,
+)
 
 KNOWN = PAYMENT | {"user_id": "known-1", "merchant_id": "known-1", "event_time": "2024-11-29T14:30:00Z"}
 
@@ -55,7 +68,7 @@ def test_known_and_unknown_are_scored(api: httpx2.Client, healthy: str, user: st
 def test_age_is_event_time_less_the_snapshots(api: httpx2.Client) -> None:
     assert post(api, KNOWN)["feature_age_seconds"] == 1800
     # A payment of another year, and one from before the snapshot.
-    assert post(api, KNOWN | {"event_time": "2031-11-29T14:00:00+00:00"})["feature_age_seconds"] > 7 * 364 * 86_400
+    assert post(api, KNOWN | {"event_time": "2025-11-29T14:00:00+00:00"})["feature_age_seconds"] == 365 * 86_400
     assert post(api, KNOWN | {"event_time": "2024-11-29T14:00:00+01:00"})["feature_age_seconds"] == -3600
 
 
@@ -137,11 +150,14 @@ def streamed() -> Iterator[None]:
     label = Label("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
     writer.apply(redis_client(), writer.Batch(payments, [label]), max_payments_per_user=100)
     redis_client().set(CLOCK_KEY, milliseconds(AS_OF))
+    stream_is_complete(time.time())
     yield
     redis_client().delete(
         *(key.format("streamed") for key in (USER_EVENTS, USER_LABELS, USER_KEY)),
         MERCHANT_DAYS.format(merchant_number("streamed")),
         CLOCK_KEY,
+        COMPLETE_KEY,
+        PUSHED_AT_KEY,
     )
 
 
@@ -149,7 +165,8 @@ def streamed() -> Iterator[None]:
 def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> None:
     late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
     answer = post(api, late)
-    assert (answer["feature_source"], answer["feature_age_seconds"]) == ("stream", 30.0)
+    assert answer["feature_source"] == "stream"
+    assert 0 <= answer["feature_age_seconds"] < 60
     query = "select features from predictions where prediction_id = %s"
     ((features,),) = wait_until(lambda: select(query, answer["prediction_id"]), "the row", 30)
     assert features["transactions_1d"] == 1 and features["transactions_7d"] == 4
@@ -157,14 +174,19 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
     assert features["confirmed_frauds"] == 1
     assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)
 
-    # Without a time it is the stream's next payment.
-    assert post(api, {name: value for name, value in late.items() if name != "event_time"})["feature_age_seconds"] == 0
-
+    # While the stream is current, no snapshot is newer.
     snapshot = replace(known_user(), as_of=AS_OF + timedelta(milliseconds=1))
     redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
-    assert post(api, late)["feature_source"] == "batch"
-    redis_client().set(USER_KEY.format("streamed"), replace(snapshot, as_of=AS_OF).to_json(), ex=60)
+    redis_client().set(PUSHED_AT_KEY, round(time.time() * 1000))
     assert post(api, late)["feature_source"] == "stream"
+    # It stopped an hour ago; the snapshots were pushed after that, or before.
+    stopped = time.time() - 3600
+    stream_is_complete(stopped)
+    assert post(api, late)["feature_source"] == "batch"
+    redis_client().set(PUSHED_AT_KEY, round(stopped * 1000))
+    answer = post(api, late)
+    assert answer["feature_source"] == "stream"
+    assert answer["feature_age_seconds"] == pytest.approx(3600, abs=60)
 
     # One of an earlier release, which has not all the features, is no snapshot.
     lacks_one = snapshot.to_json().replace('"confirmed_frauds"', '"confirmed_fraud"')
@@ -172,6 +194,26 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
         assert other_release != snapshot.to_json()
         redis_client().set(USER_KEY.format("streamed"), other_release, ex=60)
         assert post(api, late)["feature_source"] == "stream", other_release
+
+
+@pytest.mark.usefixtures("streamed")
+def test_a_payment_without_a_time_has_one_moment_everywhere(api: httpx2.Client) -> None:
+    """B2: just after the data clock, in the features and in the audit row."""
+    without = {name: each for name, each in KNOWN.items() if name != "event_time"}
+    answer = post(api, without | {"user_id": "streamed", "merchant_id": "streamed"})
+    query = "select features, event_time from predictions where prediction_id = %s"
+    ((features, event_time),) = wait_until(lambda: select(query, answer["prediction_id"]), "the row", 30)
+    assert event_time == AS_OF + timedelta(milliseconds=1)
+    assert features["transactions_1d"] == 1 and features["transactions_7d"] == 4
+    assert features["seconds_since_last"] == pytest.approx(0.001, abs=0.01)
+    assert features["event_hour"] == 14 and features["is_night"] == 0
+    assert answer["feature_source"] == "stream"
+
+
+@pytest.mark.usefixtures("streamed")
+def test_the_stream_is_not_the_source_of_what_it_no_longer_has(api: httpx2.Client) -> None:
+    old = KNOWN | {"user_id": "streamed", "event_time": "2023-11-29T14:00:30Z"}
+    assert post(api, old)["feature_source"] == "default"
 
 
 @pytest.mark.usefixtures("streamed")

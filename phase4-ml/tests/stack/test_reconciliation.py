@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,23 @@ import oracle
 import pandas as pd
 import pytest
 from feature_store import coverage, writer
-from feature_store.layout import CLOCK_KEY, USER_EVENTS, USER_LABELS, Label, PaymentEvent
-from feature_store.rebuild import Topics, rebuild_from_bronze
+from feature_store.coverage import Progress
+from feature_store.lakehouse import gold_cursor
+from feature_store.layout import (
+    CLOCK_KEY,
+    MERCHANT_DAYS,
+    NEWEST_USERS_KEY,
+    USER_EVENTS,
+    USER_LABELS,
+    Label,
+    PaymentEvent,
+    merchant_number,
+)
+from feature_store.rebuild import Topics, read_payments, rebuild_from_bronze
 from feature_store.reconcile import NothingToCompare, ReconciliationSettings, reconcile
 from feature_store.writer import Batch
 from feature_world import make_world
-from features import USER_FEATURES, UserFeatures, milliseconds
+from features import DATA_CLOCK_RANK, USER_FEATURES, UserFeatures, milliseconds
 from fraud_common.errors import UserError
 from serving_stack import REDIS_HOST, redis_client
 from stream_tools import all_state
@@ -67,7 +78,9 @@ class World:
         )
         labels = labels[labels["transaction_id"].isin(self.payments["transaction_id"])]
         self.labels = labels.assign(reported_at=labels["reported_at"].dt.floor("ms"))
-        self.as_of = self.payments["event_time"].max()
+        # The data clock.
+        self.as_of = self.payments.groupby("user_id")["event_time"].max().nlargest(DATA_CLOCK_RANK).iloc[-1]
+        self.arrived = datetime.now(UTC)
         name = uuid.uuid4().hex[:8]
         self.bronze, self.gold = f"bronze_{name}", f"gold_{name}"
         self.users = sorted(set(self.payments["user_id"]))
@@ -83,7 +96,8 @@ class World:
         for schema in (self.bronze, self.gold):
             query(f"create schema delta.{schema} with (location = 's3://lakehouse/{schema}')")
         time = "timestamp(3) with time zone"
-        coordinates = {"kafka_partition": "integer", "kafka_offset": "bigint", "event_date": "date"}
+        coordinates = {"kafka_partition": "integer", "kafka_offset": "bigint", "kafka_timestamp": time}
+        coordinates["event_date"] = "date"
         texts = dict.fromkeys(("transaction_id", "user_id", "merchant_id", "country", "device_id"), "varchar")
         types = texts | {"amount": "decimal(12, 2)", "is_international": "boolean", "event_time": time} | coordinates
         make_table(f"delta.{self.bronze}.transactions", types, self.rows(self.payments))
@@ -99,7 +113,7 @@ class World:
         rows = []
         for number, row in enumerate(table.to_dict("records")):
             plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-            plain |= {"kafka_partition": number % 3, "kafka_offset": number // 3}
+            plain |= {"kafka_partition": number % 3, "kafka_offset": number // 3, "kafka_timestamp": self.arrived}
             day = row["event_time"].date()
             rows.append(plain | {"event_date": Date(day.isoformat())})
         return [
@@ -140,7 +154,7 @@ class World:
             )
             for row in self.labels.itertuples()
         ]
-        batch = Batch(payments, labels, reached={(TOPICS.transactions, 0): 1})
+        batch = Batch(payments, labels, Progress({(TOPICS.transactions, 0): 1}))
         writer.apply(redis_client(), batch, MAX_PAYMENTS)
 
 
@@ -180,6 +194,50 @@ def test_a_rebuild_is_what_the_stream_would_have_kept(world: World) -> None:
         for partition in range(3)
     }
     assert coverage.positions(redis_client()) == ends
+
+
+def test_a_row_of_today_in_bronze_keeps_no_one_elses_payments_out(world: World) -> None:
+    """B1: one user with a payment dated today, and one whose last payments are months before the others'."""
+    rebuild(world)
+    expected, clock = all_state(), coverage.clock(redis_client())
+    as_of = world.as_of.to_pydatetime()
+    bad, behind, gone = "wrong-date", "slow-partition", "no-longer-there"
+    before = as_of - timedelta(days=200)
+    rows = [
+        (bad, world.arrived, world.arrived),
+        (bad, as_of, world.arrived),
+        (behind, before, world.arrived),
+        (behind, before - timedelta(days=32), world.arrived),
+        (behind, before - timedelta(days=32, milliseconds=1), world.arrived),
+        # Its last message came so long ago that Redis has forgotten it.
+        (gone, before, world.arrived - timedelta(days=36)),
+    ]
+    columns = "transaction_id, user_id, merchant_id, amount, event_time, kafka_partition, kafka_offset, kafka_timestamp"
+    values = ", ".join(
+        f"('time-{number}', '{user}', 'time', decimal '1.00', {literal(at)}, 0, {number}, {literal(arrived)})"
+        for number, (user, at, arrived) in enumerate(rows)
+    )
+    table = f"delta.{world.bronze}.transactions"
+    query(f"insert into {table} ({columns}) values {values}")
+    try:
+        redis_client().flushdb()
+        rebuild(world)
+        with gold_cursor(world.settings()) as trino:
+            some = [payment.user_id for payment in read_payments(trino, world.bronze, [bad, behind], clock)]
+    finally:
+        query(f"delete from {table} where merchant_id = 'time'")
+    state = all_state()
+    assert state.keys() - expected.keys() == {
+        USER_EVENTS.format(bad),
+        USER_EVENTS.format(behind),
+        MERCHANT_DAYS.format(merchant_number("time")),
+    }
+    assert {key: state[key] for key in expected} == expected
+    assert redis_client().zcard(USER_EVENTS.format(bad)) == redis_client().zcard(USER_EVENTS.format(behind)) == 2
+    assert sorted(some) == [behind] * 2 + [bad] * 2
+    newest = redis_client().zrange(NEWEST_USERS_KEY, 0, -1)
+    assert len(newest) == 3 and newest[-1] == bad.encode()
+    assert clock <= coverage.clock(redis_client()) <= milliseconds(as_of)
 
 
 def test_an_interrupted_rebuild_leaves_no_positions(world: World) -> None:
