@@ -146,7 +146,8 @@ class PredictionAnswer(BaseModel):
         "(an unknown user, or no answer from Redis)."
     )
     feature_age_seconds: float | None = Field(
-        description="How much older than the payment the features are; null for the defaults."
+        description="How old the features are: the stream's since it was last complete, a snapshot's by its event "
+        "time before that of the payment; null for the defaults."
     )
     reasons: list[Reason] = Field(description="With ?explain=true: the features that moved this score the most.")
 
