@@ -88,7 +88,9 @@ def load_map(path: Path | None) -> ColumnMap:
     for key in ("columns", "defaults", "values"):
         for field in getattr(column_map, key):
             if field not in FIELDS:
-                raise UserError(f"MAP={path}: {key}: {field} is not a field; the fields are {', '.join(sorted(FIELDS))}")
+                raise UserError(
+                    f"MAP={path}: {key}: {field} is not a field; the fields are {', '.join(sorted(FIELDS))}"
+                )
     if column_map.time_origin is not None and column_map.time_format != "iso":
         raise UserError(f"MAP={path}: time_format: not together with time_origin, which is for numbers; use time_unit")
     return column_map
@@ -97,7 +99,7 @@ def load_map(path: Path | None) -> ColumnMap:
 def _parse(path: Path) -> ColumnMap:
     try:
         # All scalars stay text, so that country: NO is not False; the model knows which are numbers.
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)  # noqa: S506 - makes text only
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
     except FileNotFoundError as error:
         raise UserError(f"MAP={path}: {error.strerror}; maps that can be named: {', '.join(shipped_maps())}") from None
     except OSError as error:

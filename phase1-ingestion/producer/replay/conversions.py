@@ -55,7 +55,9 @@ def without_nulls(value: Value, null_words: list[str]) -> str:
         return value.sql
     words = sorted({"", *(word.strip().lower() for word in null_words)})
     longest = max(map(len, words))
-    return f"case when length({value.sql}) > {longest} or not {one_of(f'lower({value.sql})', words)} then {value.sql} end"
+    return (
+        f"case when length({value.sql}) > {longest} or not {one_of(f'lower({value.sql})', words)} then {value.sql} end"
+    )
 
 
 def one_of(text: str, words: Iterable[str]) -> str:
@@ -132,10 +134,7 @@ def millis(value: Value, column_map: ColumnMap, origin_ms: int) -> str:
     elif time_format == "iso":
         # DuckDB's session has the map's time zone.
         fallback = _moment_ms(f"try_strptime({value.sql}, {_MORE_ISO})", column_map.time_zone)
-        parsed = f"epoch_ms(try_cast({value.sql} as timestamptz))"
-        if column_map.time_zone == "UTC":  # a quicker cast first
-            parsed = f"epoch_ms(try_cast({value.sql} as timestamp)), {parsed}"
-        result = f"coalesce({parsed}, {fallback})"
+        result = f"coalesce(epoch_ms(try_cast({value.sql} as timestamptz)), {fallback})"
     elif "%z" in time_format:
         result = f"epoch_ms(try_strptime({value.sql}, {literal(time_format)}))"
     else:

@@ -9,8 +9,8 @@ The value is a JSON object:
 - `original`: all columns of the row as the file has them; `row`: its number in the file, from 1; `file`: its name.
 
 So a repair needs neither the file nor the map: the transaction is this object without the last three keys, with the
-repaired fields; its label is `label_of`. A row with too few or too many columns has no fields, since they may be in each
-other's place; a line that could not be read has `line`, its text, `line_number` and `error`.
+repaired fields; its label is `label_of`. A row with too few or too many columns has no fields, since they may be in
+each other's place; a line that could not be read has `line`, its text, `line_number` and `error`.
 """
 
 import json

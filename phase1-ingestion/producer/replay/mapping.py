@@ -1,7 +1,7 @@
 """The SQL that makes payments of a file's rows: the map's columns and expressions, converted and checked.
 
-It is a chain of subqueries, each named for what its rows are. Only null says that something is missing or unreadable, so
-that one row's fault never ends the query.
+It is a chain of subqueries, each named for what its rows are. Only null says that something is missing or unreadable,
+so that one row's fault never ends the query.
 """
 
 import json
@@ -21,6 +21,7 @@ from producer.replay.source import Source, literal, quoted
 
 # Names of ours in the subqueries: no column of a file begins with this.
 _OURS = "\x02"
+_IDENTITY, _FAULT = quoted(f"{_OURS}identity"), quoted(f"{_OURS}fault")
 _TEXTS = (
     "transaction_id",
     "user_id",
@@ -193,7 +194,11 @@ class _Mapper:
                 allowed = f"; it is one of {', '.join(DEVICE_TYPES)}" if field == "device_type" else ""
                 raise UserError(f"defaults.{field}: {default!r} {_MISFITS.get(field, 'does not fit')}{allowed}")
             rule = payment_rules_sql("duckdb").get(f"{field}_invalid")
-            if field not in _TIMES and rule and self._ask(f"select {rule} from (select {literal(value)} as {field})")[0][0]:
+            if (
+                field not in _TIMES
+                and rule
+                and self._ask(f"select {rule} from (select {literal(value)} as {field})")[0][0]
+            ):
                 raise UserError(f"defaults.{field}: {default!r} violates the rule {field}_invalid")
             constants[field] = value
         return constants
@@ -208,12 +213,10 @@ class _Mapper:
             f"{conversions.without_nulls(Value(quoted(name), value.kind), self._map.null_words)} as {quoted(name)}"
             for name, value in self._cells.items()
         )
-        ours = ", ".join([quoted(f"{_OURS}{name}") for name in ("identity", "fault")])
         kept = ", ".join(self._raw(name) for name in self._source.original)
-        return (
-            f"(select {cleaned}, {kept}, {ours} from (select {cells}, {raw}, {self._source.identity} as"
-            f" {quoted(f'{_OURS}identity')}, {self._source.fault} as {quoted(f'{_OURS}fault')} from {self._source.rows}))"
-        )
+        identity, fault = f"{self._source.identity} as {_IDENTITY}", f"{self._source.fault} as {_FAULT}"
+        trimmed = f"(select {cells}, {raw}, {identity}, {fault} from {self._source.rows})"
+        return f"(select {cleaned}, {kept}, {_IDENTITY}, {_FAULT} from {trimmed})"
 
     def _raw(self, name: str) -> str:
         return quoted(f"{_OURS}raw {name}")
@@ -309,7 +312,9 @@ class _Mapper:
         event_ms, labelled = self._value("event_time"), f"{self._value('is_fraud')} is not null"
         delay = round(self._map.label_delay_days * DAY_MS)
         # A label that a file has is known by now.
-        reported = f"greatest({event_ms}, least({event_ms} + {delay}, {now_ms}))"
+        reported = (
+            f"case when {event_ms} is not null then greatest({event_ms}, least({event_ms} + {delay}, {now_ms})) end"
+        )
         if "reported_at" in self._sources or "reported_at" in self._constants:
             reported = f"coalesce({self._value('reported_at')}, {reported})"
         fields = {
@@ -333,7 +338,7 @@ class _Mapper:
             "bad": self._misfits(),
             "draft": self._draft_json(),
         }
-        kept = ", ".join([*(self._raw(name) for name in self._source.original), quoted(f"{_OURS}identity")])
+        kept = ", ".join([*(self._raw(name) for name in self._source.original), _IDENTITY])
         selected = ", ".join(f"{sql} as {_OURS_NAMES.get(name, name)}" for name, sql in fields.items())
         return f"(select {selected}, {kept} from {self._values()})"
 
@@ -355,7 +360,7 @@ class _Mapper:
         for field in self._sources:
             given = f"{_ours('s', field)} is not null"
             shown = f"left({conversions.text(self._draft(field))}, 80)"
-            sentence = f"'{field}: ''' || {shown} || ''' {_MISFITS.get(field, 'does not fit')}'"
+            sentence = f"'{field}: ''' || {shown} || ''' ' || {literal(self._why(field))}"
             conditions = [f"when {given} and {_ours('v', field)} is null then {sentence}"]
             if field == "amount":
                 conditions.insert(
@@ -370,7 +375,15 @@ class _Mapper:
                 case = f"case when {self._value('is_fraud')} is not null then {case} end"
             texts.append(case)
         every = f"concat_ws('; ', {', '.join(texts)})" if texts else "''"
-        return f"coalesce({quoted(f'{_OURS}fault')}, nullif({every}, ''))"
+        return f"coalesce({_FAULT}, nullif({every}, ''))"
+
+    def _why(self, field: str) -> str:
+        if field not in _TIMES:
+            return _MISFITS.get(field, "does not fit")
+        unit = self._map.time_unit or ("seconds" if self._map.time_origin else None)
+        if unit:
+            return f"is not a time: {unit} since {self._map.time_origin or '1970'}"
+        return f"is not a time of the format {self._map.time_format}"
 
     def _draft_json(self) -> str:
         """What the file has for each field."""
@@ -383,7 +396,7 @@ class _Mapper:
         rules = payment_rules_sql("duckdb", arrived)
         label_rules = label_rules_sql("duckdb", arrived)
         for name in ("reported_before_event", "reported_in_future", "fraud_type_invalid"):
-            rules[name] = f"is_fraud is not null and ({label_rules[name]})"
+            rules[name] = f"is_fraud is not null and event_time is not null and ({label_rules[name]})"
         # A row without an id gets one.
         for name in ("transaction_id_missing", "transaction_id_invalid"):
             rules[name] = f"transaction_id is not null and ({rules[name]})"
@@ -408,7 +421,7 @@ class _Mapper:
             selected.append(columns["reported_at"])
         refused = f"({_OURS_NAMES['bad']} is not null or violated is not null)"
         original = ", ".join(f"{literal(name)}: {self._raw(name)}::varchar" for name in self._source.original)
-        identity = f"md5({quoted(f'{_OURS}identity')})::uuid"
+        identity = f"md5({_IDENTITY})::uuid"
         if "transaction_id" in stored:
             identity = f"case when transaction_id is null then {identity} end"
         return (

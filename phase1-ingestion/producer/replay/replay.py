@@ -174,9 +174,7 @@ class Sender:
         for some in _bounded(labels):
             self._delivery.send_batch(LABELS, some)
         for letter in letters:
-            self._delivery.dead_letter(
-                TRANSACTIONS, letter.key, letter.value, reason=letter.reason, error=letter.error
-            )
+            self._delivery.dead_letter(TRANSACTIONS, letter.key, letter.value, reason=letter.reason, error=letter.error)
         self._unsettled_messages += len(payments) + len(labels)
         self._unsettled_letters += len(letters)
         self._unsettled_bytes += sum(len(message["value"]) for message in (*payments, *labels))
@@ -200,9 +198,7 @@ class Command:
         return f"make replay {' '.join(arguments)} START={start + 1}"
 
 
-def run_replay(
-    settings: Settings, file: Path, map_file: Path | None, *, check: bool = False, start: int = 1
-) -> None:
+def run_replay(settings: Settings, file: Path, map_file: Path | None, *, check: bool = False, start: int = 1) -> None:
     """Say what the file has, send it, and say what became of its rows.
 
     Args:
@@ -249,14 +245,15 @@ def _send(delivery: Delivery, messages: Messages, progress: Progress, command: C
         except BaseException:
             _print_counts(progress, delivery)
             print(
-                f"it ended before the broker had acknowledged all; rows 1 to {progress.settled:,} are certain. To continue"
-                f" (what is sent twice has the same id, and counts once): {command.continued(progress.settled)}",
+                f"it ended early; the broker has rows 1 to {progress.settled:,} for certain, perhaps some more. What is"
+                f" sent twice has the same id, and counts once. The rest: {command.continued(progress.settled)}",
                 flush=True,
             )
             raise
     _print_counts(progress, delivery)
     if signals and progress.position < progress.size:
-        print(f"stopped after row {progress.position:,} of {progress.size:,}; the rest: {command.continued(progress.position)}")
+        rest = command.continued(progress.position)
+        print(f"stopped after row {progress.position:,} of {progress.size:,}; the rest: {rest}", flush=True)
         raise SystemExit(128 + signals[0])
 
 

@@ -5,7 +5,7 @@ depend on the size of the file.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,9 @@ from producer.replay.column_map import ColumnMap
 from producer.replay.mapping import Mapping, map_source
 from producer.replay.source import Source, open_source
 
-# With Python, the Kafka client's queue and what DuckDB does not count, the program stays under 400 MiB.
-_LIMITS = {"memory_limit": "192MB", "threads": 2, "autoinstall_known_extensions": False}
+# With Python, the Kafka client's queue and what DuckDB does not count, the program stays under 400 MiB. Rows of many KB
+# need more: DuckDB has 2,048 at a time in memory.
+_MEMORY_LIMITS = ("192MB", "640MB")
 # Functions that people use with columns of dates, which are text in a CSV.
 _MACROS = (
     "create macro make_timestamp(y, m, d, h, mi, s) as"
@@ -113,19 +114,35 @@ def read_rows(file: Path, column_map: ColumnMap) -> Iterator[Rows]:
         UserError: the file can't be read, or the map doesn't fit it; or the disk is full.
     """
     with TemporaryDirectory(prefix="replay-") as folder:
-        scratch = Path(folder)
-        source = open_source(file, column_map, scratch)
-        connection = duckdb.connect(
-            str(scratch / "rows.duckdb"), config={**_LIMITS, "temp_directory": str(scratch / "spilled")}
-        )
+        source = open_source(file, column_map, Path(folder))
         try:
-            for macro in _MACROS:
-                connection.execute(macro)
-            yield _read(connection, source, column_map)
+            for limit in _MEMORY_LIMITS:
+                try:
+                    rows = _read(_connect(Path(folder) / limit, limit), source, column_map)
+                    break
+                except duckdb.OutOfMemoryException:
+                    if limit == _MEMORY_LIMITS[-1]:
+                        raise
+            with closing(rows.connection):
+                yield rows
         except duckdb.Error as error:
             raise UserError(f"FILE={file}: {str(error).splitlines()[0]}") from error
-        finally:
-            connection.close()
+
+
+def _connect(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    folder.mkdir()
+    connection = duckdb.connect(
+        str(folder / "rows.duckdb"),
+        config={
+            "memory_limit": memory_limit,
+            "temp_directory": str(folder / "spilled"),
+            "threads": 2,
+            "autoinstall_known_extensions": False,
+        },
+    )
+    for macro in _MACROS:
+        connection.execute(macro)
+    return connection
 
 
 def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: ColumnMap) -> Rows:

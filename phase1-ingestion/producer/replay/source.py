@@ -166,8 +166,9 @@ def _csv(file: Path, path: Path, text: TextIO, delimiter: str | None, compressio
     extra = _unique([*names, *(f"column {len(names) + n + 1}" for n in range(_EXTRA_COLUMNS))])[len(names) :]
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in (*names, *extra))
     rows = (
-        f"read_csv({literal(str(path))}, auto_detect=false, header=true, columns={{{types}}}, delim={literal(delimiter)},"
-        f" quote='\"', escape='\"', nullstr={literal(_NEVER)}, compression='{compression}', store_rejects=true,"
+        f"read_csv({literal(str(path))}, auto_detect=false, header=true, columns={{{types}}},"
+        f" delim={literal(delimiter)}, quote='\"', escape='\"', nullstr={literal(_NEVER)},"
+        f" compression='{compression}', store_rejects=true,"
         # Strict mode refuses a whole file for a quotation mark inside a value. Rows of other lengths are kept by
         # null_padding, and found by what is null; in parallel that does not work with line breaks in values.
         " strict_mode=false, null_padding=true, parallel=false, buffer_size=4000000)"
@@ -247,8 +248,10 @@ def _texts_at(stream: IO[bytes], positions: list[int]) -> list[str]:
     with stream:
         texts = []
         for position in positions:
-            stream.seek(position)
-            texts.append(stream.readline(_MAX_LINE_BYTES).strip(b"\r\n").decode(errors="backslashreplace"))
+            # DuckDB counts from 1, and takes the second half of a CRLF for the beginning.
+            stream.seek(position - 1)
+            line = stream.readline(_MAX_LINE_BYTES).strip(b"\r\n") or stream.readline(_MAX_LINE_BYTES).strip(b"\r\n")
+            texts.append(line.decode(errors="backslashreplace"))
         return texts
 
 
@@ -265,4 +268,3 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 def _joined(texts: list[str]) -> str:
     return f"concat({", '\x1f', ".join(texts)})"
-

@@ -70,7 +70,9 @@ def test_a_wrong_map_is_one_line_that_names_the_key(tmp_path: Path, column_map: 
 
 
 def test_a_missing_map_is_one_line_and_names_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^MAP=.*none\.yml: No such file or directory; .* handbook, ieee-cis, paysim, "):
+    with pytest.raises(
+        UserError, match=r"^MAP=.*none\.yml: No such file or directory; .* handbook, ieee-cis, paysim, "
+    ):
         load_map(tmp_path / "none.yml")
 
 
