@@ -3,11 +3,12 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import backlog
 import httpx2
 import pytest
+from confluent_kafka import Producer
 from feature_store import coverage
 from feature_store.lakehouse import gold_cursor
 from feature_store.layout import USER_EVENTS, USER_LABELS, unpack_user
@@ -18,7 +19,7 @@ from fraud_common.errors import SerializationError
 from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from fraud_common.settings import TrinoSettings
 from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
-from kafka_tools import committed, read_topic, schema_of
+from kafka_tools import KAFKA, committed, payment_bytes, read_topic, schema_of
 from kills import kill_main_process
 from lags import bronze_lag, stream_lag
 from serving_stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
@@ -53,6 +54,20 @@ def test_live_payments_are_scored_with_the_features_of_their_users() -> None:
     newest = "select feature_source from predictions order by predicted_at desc limit 1000"
     counts = dict(select(f"select feature_source, count(*) from ({newest}) as newest group by 1"))
     assert counts.get("stream", 0) > 0.95 * sum(counts.values()), counts
+
+
+def test_wrong_times_change_nobody_elses_features() -> None:
+    """B1: two users with rows of 2000, 2024 and today among payments of another time; the data clock stays."""
+    before, now = coverage.clock(redis_client()), datetime.now(UTC)
+    times = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=UTC), now, now + timedelta(minutes=4))
+    producer = Producer({"bootstrap.servers": KAFKA, "enable.idempotence": True})
+    for number, event_time in enumerate(times * 10):
+        user = f"wrong-{number % 2}"
+        record = {"transaction_id": f"wrong-{number}", "user_id": user, "event_time": event_time}
+        producer.produce(TRANSACTIONS, payment_bytes(1, **record), user.encode())
+    assert producer.flush(30) == 0
+    test_live_payments_are_scored_with_the_features_of_their_users()
+    assert before < coverage.clock(redis_client()) < before + 30 * DAY_MS  # the simulated clock is fast
 
 
 @pytest.mark.parametrize("victim", ["scorer", "feature-stream", "fraud-api", "redis", "postgres", "mlflow"])
