@@ -26,7 +26,6 @@ from producer.settings import Settings
 
 SCHEMAS = Path(__file__).parents[1] / "producer" / "schemas"
 WIDE_COLUMNS = 400
-PORTION = 2_000
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ def make_messages(file: Path) -> None:
     with read_rows(file, ColumnMap()) as rows:
         summarise(rows)
         messages = Messages(encoders, rows, ColumnMap())
-        for start in range(0, rows.size, PORTION):
-            messages.between(start, min(start + PORTION, rows.size))
+        for start in range(0, rows.size, rows.portion):
+            messages.between(start, min(start + rows.portion, rows.size))
 
 
 def main() -> None:

@@ -29,10 +29,9 @@ from producer.replay.rows import Record, Row, Rows, read_rows
 from producer.replay.summary import summarise
 from producer.settings import Settings
 
-_PORTION = 2_000
 # After so many messages, dead letters or bytes replay waits for their acknowledgement: the client's queue never fills,
 # and what has to be sent again after a crash is little.
-_UNSETTLED_MESSAGES = 80_000
+_UNSETTLED_MESSAGES = 70_000
 _UNSETTLED_LETTERS = 10_000
 _UNSETTLED_BYTES = 48_000_000
 # What the client adds to a record.
@@ -67,6 +66,7 @@ class Messages:
         self._constants = rows.mapping.constants
         self._template = {name: value for name, value in self._constants.items() if name != "fraud_type"}
         self._label_delay_days = column_map.label_delay_days
+        self.portion = rows.portion
 
     def between(self, start: int, end: int) -> tuple[list[Message], list[Letter]]:
         """What the rows from position `start` to before `end`, both from 0, become: one or the other, each row."""
@@ -132,7 +132,7 @@ class Sender:
         """Send all rows, or until a stop is asked for."""
         progress = self.progress
         while progress.position < progress.size and not self._stopped():
-            end = min(progress.position + _PORTION, progress.size)
+            end = min(progress.position + self._messages.portion, progress.size)
             self._send_portion(*self._messages.between(progress.position, end))
             bar.update(end - progress.position)
             progress.position = end

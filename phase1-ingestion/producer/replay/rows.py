@@ -29,6 +29,9 @@ _MACROS = (
     "create macro make_date(y, m, d) as system.main.make_date(y::bigint, m::bigint, d::bigint)",
 )
 
+# What is handed out at a time: so many rows, or fewer of large ones.
+_PORTION_ROWS, _PORTION_BYTES = 5_000, 16_000_000
+
 Record = dict[str, Any]
 
 # The condition for rows that can be sent.
@@ -56,7 +59,9 @@ class Rows:
     mapping: Mapping
     rejected: list[tuple[int, str, str]]  # line number, text, reason
     readable: int
-    read_at: datetime
+    portion: int  # of so many rows at a time, whatever their size, memory stays small
+    some_refused: bool
+    some_again: bool  # whether rows occur more than once
 
     @property
     def size(self) -> int:
@@ -69,18 +74,20 @@ class Rows:
 
     def sendable(self, start: int, end: int) -> Iterator[tuple[int, Record]]:
         """Number and fields of the rows from position `start` to before `end`, both from 0, that are payments."""
-        again = dict(self.ask(f"select position, nth from again where {_between(start, end)}"))
+        again = self._again(start, end)
         names = self._names()
         condition = f"{_between(start, end)} and {SENDABLE}"
         for position, number, content, *values in self._columns("position, number, content::varchar", names, condition):
             fields = dict(zip(names, values, strict=True))
             if content is not None:
-                fields["transaction_id"] = _content_id(content, again.get(position) if again else None)
+                fields["transaction_id"] = _content_id(content, again.get(position))
             yield number, fields
 
     def refused(self, start: int, end: int) -> Iterator[Row]:
         """The other rows among these."""
-        again = dict(self.ask(f"select position, nth from again where {_between(start, end)}"))
+        if not self.some_refused:
+            return
+        again = self._again(start, end)
         names = self._names()
         own = "position, number, content::varchar, bad, violated, draft, original"
         for position, number, content, bad, violated, draft, original, *values in self._columns(
@@ -90,6 +97,12 @@ class Rows:
             if content is not None:
                 fields["transaction_id"] = _content_id(content, again.get(position))
             yield Row(number, fields, bad, violated, draft, original)
+
+    def _again(self, start: int, end: int) -> dict[int, int]:
+        """By position, how often the same row has come by then."""
+        if not self.some_again:
+            return {}
+        return dict(self.ask(f"select position, nth from again where {_between(start, end)}"))
 
     def _names(self) -> list[str]:
         return [*self.mapping.stored, *(["reported_at"] if self.labelled_by_delay else [])]
@@ -118,7 +131,7 @@ def read_rows(file: Path, column_map: ColumnMap) -> Iterator[Rows]:
         try:
             for limit in _MEMORY_LIMITS:
                 try:
-                    rows = _read(_connect(Path(folder) / limit, limit), source, column_map)
+                    rows = _read(_connect(Path(folder) / limit, limit), source, column_map, file.stat().st_size)
                     break
                 except duckdb.OutOfMemoryException:
                     if limit == _MEMORY_LIMITS[-1]:
@@ -145,9 +158,8 @@ def _connect(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: ColumnMap) -> Rows:
-    now = datetime.now(UTC)
-    mapping = map_source(connection, source, column_map, now)
+def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: ColumnMap, file_bytes: int) -> Rows:
+    mapping = map_source(connection, source, column_map, datetime.now(UTC))
     connection.execute(f"create table found as {mapping.query}")
     rejected = source.rejected_lines(connection)
     order = "event_time nulls last, rowid" if column_map.order_by_time else "rowid"
@@ -164,8 +176,20 @@ def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: Col
         " (partition by content order by number) as nth from payments where content in"
         " (select content from payments where content is not null group by content having count(*) > 1)) where nth > 1"
     )
-    ((readable,),) = connection.execute("select count(*) from payments").fetchall()
-    return Rows(connection, source.name, mapping, rejected, readable, now)
+    ((readable, sendable),) = connection.execute(
+        f"select count(*), count(*) filter ({SENDABLE}) from payments"
+    ).fetchall()
+    ((again,),) = connection.execute("select count(*) from again").fetchall()
+    return Rows(
+        connection=connection,
+        name=source.name,
+        mapping=mapping,
+        rejected=rejected,
+        readable=readable,
+        portion=min(_PORTION_ROWS, max(1, _PORTION_BYTES * max(readable, 1) // max(file_bytes, 1))),
+        some_refused=sendable < readable,
+        some_again=again > 0,
+    )
 
 
 def _between(start: int, end: int) -> str:

@@ -214,7 +214,7 @@ def test_what_a_stop_leaves_the_next_run_sends_and_nothing_twice(tmp_path: Path)
         messages = Messages(encoders(), table, ColumnMap())
         whole, first, second = Broker(answers=True), Broker(answers=True), Broker(answers=True)
         Sender(whole, messages, Progress(0, table.size), lambda: False).send(tqdm(disable=True))  # type: ignore[arg-type]
-        stop = stops_after(3)
+        stop = stops_after(1)
         stopped = Progress(0, table.size)
         Sender(first, messages, stopped, lambda: next(stop)).send(tqdm(disable=True))  # type: ignore[arg-type]
         rest = Progress(stopped.position, table.size)
