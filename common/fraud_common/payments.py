@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeIs
 
 # Clocks differ; a payment may seem to come from this far ahead of the time at which it arrived.
 CLOCK_SKEW = timedelta(minutes=5)
@@ -140,7 +140,7 @@ def _text_violations(record: Mapping[str, Any], names: Mapping[str, str]) -> lis
     return [f"{name}_invalid" for name, value in values if isinstance(value, str) and not _is_text[name](value)]
 
 
-def _is_moment(value: Any) -> bool:
+def _is_moment(value: Any) -> TypeIs[datetime]:
     return isinstance(value, datetime) and value.tzinfo is not None
 
 

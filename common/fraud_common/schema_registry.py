@@ -93,8 +93,8 @@ class SchemaRegistry:
             if schema_id in unusable:
                 raise UserError(
                     f"{subject}: schema {schema_id} in the registry is not one of this platform's "
-                    f"({unusable[schema_id]}), and no version can follow it; delete that version, see BronzeSchemaRefused "
-                    "in docs/runbook.md"
+                    f"({unusable[schema_id]}), and no version can follow it; delete that version, see "
+                    "BronzeSchemaRefused in docs/runbook.md"
                 )
             raise UserError(f"{subject}: the schema is refused: {problem}; {ALLOWED}")
         if own and (problem := removed_fields(own, text)):

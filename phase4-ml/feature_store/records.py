@@ -1,4 +1,4 @@
-"""From a decoded record to an event of the online store, for records that Bronze takes; no feature counts the others."""
+"""From a decoded record to an event of the online store, for records that Bronze takes; no feature counts others."""
 
 from datetime import UTC, datetime
 from typing import Any
