@@ -52,24 +52,26 @@ for_each_suite() {
 }
 
 matched=0
-# pytest's exit code 5: no test matches K; some other suite may have one.
-passed_or_empty() {
-  local status=0
+failed=()
+# A suite that fails does not stop the others: one run shows all failures. pytest's exit code 5: no test matches K; some
+# other suite may have one.
+note_result() {
+  local suite="$1" status=0
+  shift
   "$@" </dev/null || status=$?
-  ((status == 5)) && [[ -n "${K:-}" ]] && return 0
-  ((status == 0)) && matched=1
-  return "$status"
+  ((status != 0)) || matched=1
+  ((status == 0)) || { ((status == 5)) && [[ -n "${K:-}" ]]; } || failed+=("$suite")
 }
 
 run_unit() {
   say "unit tests of phase $1 in image $2-test"
-  passed_or_empty run_on_checkout "$2-test" python3 -m pytest "${@:3}" "${options[@]}" || die "unit tests of phase $1 failed"
+  note_result "unit tests of phase $1 in $2-test" run_on_checkout "$2-test" python3 -m pytest "${@:3}" "${options[@]}"
 }
 
 run_stack() {
   say "tests of phase $1 in image $2-test"
-  passed_or_empty run_in_stack "$2-test" python3 -m pytest --durations=8 --durations-min=5 "${@:3}" "${options[@]}" ||
-    die "tests of phase $1 failed"
+  note_result "tests of phase $1 in $2-test" run_in_stack "$2-test" \
+    python3 -m pytest --durations=8 --durations-min=5 "${@:3}" "${options[@]}"
 }
 
 wanted=()
@@ -133,4 +135,5 @@ if ((${#wanted[@]})); then
     for_each_suite run_stack stack "$phase"
   done
 fi
+((${#failed[@]} == 0)) || die "failed: $(printf '%s; ' "${failed[@]}")"
 ((matched)) || die "no test of phase ${phases[*]} matches K=$K"
