@@ -56,11 +56,11 @@ failed=()
 # A suite that fails does not stop the others: one run shows all failures. pytest's exit code 5: no test matches K; some
 # other suite may have one.
 note_result() {
-  local suite="$1" status=0
+  local what="$1" status=0
   shift
   "$@" </dev/null || status=$?
   ((status != 0)) || matched=1
-  ((status == 0)) || { ((status == 5)) && [[ -n "${K:-}" ]]; } || failed+=("$suite")
+  ((status == 0)) || { ((status == 5)) && [[ -n "${K:-}" ]]; } || failed+=("$what")
 }
 
 run_unit() {
