@@ -202,6 +202,7 @@ def watch_lag(
     """Start a thread that reports the lag of every partition every few seconds, also while the service waits.
 
     Args:
+        consumer: one that no other thread polls: that one would answer late.
         positions: the next offset to be read, by topic and partition; the service advances it.
         report: takes the partition and how many messages it is behind.
     """

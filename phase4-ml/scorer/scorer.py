@@ -13,7 +13,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from fraud_common.avro import Decoder, Encoder, latest_encoder
 from fraud_common.dead_letters import Headers
 from fraud_common.errors import SerializationError, Stopping, UserError
-from fraud_common.kafka import Partition, kafka_errors, readable, require_topics, wait_for_broker, watch_lag
+from fraud_common.kafka import (
+    Partition,
+    kafka_errors,
+    make_group_consumer,
+    readable,
+    require_topics,
+    wait_for_broker,
+    watch_lag,
+)
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import SCORED
 
@@ -68,7 +76,9 @@ class Scorer:
         settings = self.settings
         pin_start(self._consumer, settings, partitions)
         self._consumer.subscribe([settings.transactions_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
-        lag = watch_lag(self._consumer, self.positions, _report_lag, self._stop)
+        # A client of its own: one that another thread polls answers late.
+        ends = make_group_consumer(settings, settings.scorer_group)
+        lag = watch_lag(ends, self.positions, _report_lag, self._stop)
         metrics.RUNNING.set(1)
         log.info("scoring %s as group %s", settings.transactions_topic, settings.scorer_group)
         logged_at, logged = time.monotonic(), 0
@@ -87,6 +97,7 @@ class Scorer:
             metrics.RUNNING.set(0)
             self._stop.set()
             lag.join()
+            ends.close()
             self._consumer.close()
             log.info("stopped after %d scored and %d dead letters", self.scored, self.dead_letters)
 
