@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The measurements in docs/benchmarks.md, as Markdown tables on standard output and in reports/bench.md.
 # Runs on a stack of its own, so that nothing else takes its share of the machine.
-# PARTS (kafka bronze transforms api stream backlog dlq soak) chooses some; MESSAGES (1000000), BACKLOG (2000000),
-# LETTERS (2000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3) and MINUTES_SOAK (45) make it shorter or longer.
+# PARTS (kafka bronze transforms api stream replay backlog dlq soak) chooses some; MESSAGES (1000000), ROWS (1000000),
+# BACKLOG (2000000), LETTERS (2000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3) and MINUTES_SOAK (45) make it shorter or
+# longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
-parts="${PARTS:-kafka bronze transforms api stream backlog dlq soak}"
+parts="${PARTS:-kafka bronze transforms api stream replay backlog dlq soak}"
 messages="${MESSAGES:-1000000}"
 seconds="${SECONDS_AT_RATE:-60}"
 minutes_live="${MINUTES_LIVE:-3}"
@@ -141,6 +142,17 @@ bench_stream() {
   say "the feature stream: catching up, and 1,000 payments a second; about two minutes"
   serving_image
   run_in_stack fraud-api-test python3 phase4-ml/bench/bench_stream.py || die "the bench of the feature stream failed; its message stands above"
+}
+
+bench_replay() {
+  local rows="${ROWS:-1000000}" line
+  say "replay: $rows rows of 5 columns and a tenth as many of 400, with labels; about two minutes"
+  printf '| replay of a CSV | result |\n|---|---|\n'
+  run_in_stack ingestion-test python3 phase1-ingestion/bench/bench_replay.py --rows "$rows" --wide-rows "$((rows / 10))" |
+    while read -r line; do
+      row "$(value rows <<<"$line") rows of $(value columns <<<"$line") columns, all read, sent and acknowledged" \
+        "$(value rows_per_second <<<"$line") rows/s, peak memory $(value peak_mib <<<"$line") MiB"
+    done
 }
 
 # Scorer and API with a model; each consumer is started on its own, so that its speed is its own.

@@ -28,6 +28,10 @@ export TRAINING_MINIMUM_AUC=0.8
 timed "make up" make --no-print-directory up
 timed "make replay, the example file" make --no-print-directory replay \
   FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml
+# A name that no shell and no volume may take apart.
+odd_name="reports/it's 12:30; o'clock.csv"
+cp phase1-ingestion/examples/payments.csv "$odd_name"
+timed "make replay, a dry run" make --no-print-directory replay FILE="$odd_name" MAP=phase1-ingestion/examples/payments.yml CHECK=1
 timed "make dlq-show" make --no-print-directory dlq-show LAST=3
 timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
