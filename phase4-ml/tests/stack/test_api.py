@@ -1,5 +1,6 @@
 """The API of the stack: real features from Redis, a model from MLflow, and predictions in Postgres."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -245,6 +246,7 @@ def test_health_and_ready(api: httpx2.Client, healthy: str) -> None:
 
 def test_whatever_is_sent_the_answer_is_documented(healthy: str) -> None:
     command = ["schemathesis", "run", f"{API_URL}/openapi.json", "--max-examples", "60", "--no-color"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_formats"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:]
     assert "5 selected / 5 total" in result.stdout

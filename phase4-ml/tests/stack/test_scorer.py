@@ -111,7 +111,7 @@ def test_what_cant_be_scored_is_a_dead_letter_and_the_rest_is_scored(topics: Top
         assert datetime.fromisoformat(headers["dlq.failed_at"]).tzinfo
         assert headers["dlq.attempts"] == "1"
     two = next(letter for letter in letters if letter.key() == b"two wrong")
-    assert dict(two.headers() or [])["dlq.reasons"] == b"transaction_id_string_too_short,amount_greater_than"
+    assert dict(two.headers() or [])["dlq.reasons"] == b"transaction_id_missing,amount_not_positive"
 
 
 def test_a_message_that_was_sent_back_and_fails_again_counts_it(topics: Topics, tmp_path: Path) -> None:
