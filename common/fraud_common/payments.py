@@ -75,7 +75,7 @@ def label_violations(record: Any, arrived: datetime) -> list[str]:
         violations.append("is_fraud_missing")
     if not _is_moment(reported_at) or (_is_moment(event_time) and reported_at < event_time):
         violations.append("reported_before_event")
-    elif reported_at > arrived + CLOCK_SKEW:
+    if _is_moment(reported_at) and reported_at > arrived + CLOCK_SKEW:
         violations.append("reported_in_future")
     return violations + _text_violations(record, _LABEL_TEXTS)
 
