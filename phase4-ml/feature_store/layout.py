@@ -13,6 +13,8 @@ the API's feature client. Redis has every user's payments of the last 32 days, a
                                 label    reported_at in ms (42 bits), is_fraud (1 bit)
     merchant_days:{number}    hash: "<day>" → payments of that day; "<day>:<known_on>" → how many more of them are known
                               as frauds from 00:00 UTC of the day known_on. Days since 1970.
+    feature_store:writes:{n}  how often payments or labels of a sixtieth of all users were written: two processes that
+                              write the same users at once notice by it
     feature_stream:positions  hash: "<topic>:<partition>" → offset of the first message that is not in Redis
     feature_stream:newest_users
                               sorted set: the DATA_CLOCK_RANK users with the newest payments, by event time in ms
@@ -40,15 +42,20 @@ from typing import Any
 import numpy as np
 from features import DAY_MS, WINDOWS_DAYS, FraudChange, UserEvents
 
+from feature_store.freshness import partition_of
+
 USER_EVENTS = "user_events:{}"
 USER_LABELS = "user_labels:{}"
 MERCHANT_DAYS = "merchant_days:{}"
+WRITES = "feature_store:writes:{}"
 POSITIONS_KEY = "feature_stream:positions"
 CLOCK_KEY = "feature_stream:data_clock"
 NEWEST_USERS_KEY = "feature_stream:newest_users"
 COMPLETE_KEY = "feature_stream:complete"
 SCATTERED_KEY = "feature_stream:scattered"
 PUSHED_AT_KEY = "feature_writer:pushed_at"
+
+_WRITES = 60
 
 # Two more than the longest window, for payments that arrive a day late.
 KEEP_DAYS = 32
@@ -200,10 +207,17 @@ def merchant_of(member: bytes) -> int:
     return parties >> _DEVICE_BITS
 
 
-def range_of_key(key: int) -> tuple[bytes, bytes]:
-    """Lexicographic bounds, as Redis takes them, of the members that begin with a key."""
-    start = _KEY.pack(key)
-    return b"[" + start, b"[" + start + b"\xff" * 17
+def key_bytes(key: int) -> bytes:
+    """What the members of a payment and of the labels on it begin with."""
+    return _KEY.pack(key)
+
+
+def writes_number(user_id: str) -> int:
+    """Which of the counters of writes is that of a user.
+
+    Processes that read different partitions have different ones if their number divides 60, as 10, 12, 20 and 30 do.
+    """
+    return partition_of(user_id, _WRITES)
 
 
 def unpack_user(events: Sequence[bytes], labels: Sequence[bytes]) -> UserEvents:

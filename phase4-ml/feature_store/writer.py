@@ -5,9 +5,9 @@ in whatever order records arrive. `layout.py` describes the keys and their membe
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import batched
 
 import redis
 from redis.client import Pipeline
@@ -21,16 +21,24 @@ from feature_store.layout import (
     MERCHANT_DAYS,
     USER_EVENTS,
     USER_LABELS,
+    WRITES,
     Label,
     PaymentEvent,
     counts_payments,
     event_time_of,
     kept_from,
-    range_of_key,
+    key_bytes,
+    writes_number,
 )
 from feature_store.pipelines import NamedPipeline, load_script
 
-_ADD_PAYMENTS = load_script("add_payments")
+_LOOK_UP, _ADD_RECORDS, _COUNT = map(load_script, ("look_up", "add_records", "count"))
+
+# A command costs the client more than a key in it, and one with too many keys makes other clients of Redis wait.
+_USERS_PER_COMMAND = 100
+_TOTALS_PER_COMMAND = 200
+
+type _Key = tuple[str, int]  # the user of a payment, and its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,10 @@ class _OfUser:
     payments: dict[int, PaymentEvent] = field(default_factory=dict)
     labels: dict[bytes, Label] = field(default_factory=dict)
 
+    def keys(self) -> set[int]:
+        """The keys of the payments, and of those that the labels are on."""
+        return {*self.payments, *(label.key for label in self.labels.values())}
+
     def may_be_too_old(self, clock: int) -> bool:
         """Whether one of the payments is too old, unless the user's newest one is as old; which Redis knows."""
         return any(payment.event_time < clock - KEEP_MS for payment in self.payments.values())
@@ -86,8 +98,9 @@ class _New:
 
     payments: dict[int, PaymentEvent]
     labels: list[bytes]
+    # Members of the labels on the batch's payments, and on those that the batch's labels are on.
     known_labels: list[bytes]
-    # Members of the payments that labels of the batch are on, by key.
+    # Members of these payments, by key.
     known_payments: dict[int, bytes]
     too_old: int
 
@@ -111,29 +124,36 @@ def apply(store: redis.Redis, batch: Batch, max_payments_per_user: int) -> Appli
 def _apply(store: redis.Redis, pipeline: Pipeline, batch: Batch, max_payments: int) -> Applied:
     clock = coverage.clock(store)
     users = _by_user(batch)
-    if users:
-        pipeline.watch(*map(USER_EVENTS.format, users), *map(USER_LABELS.format, users))
+    # Redis compares each watched key with all others, so these are few, and not the users' own.
+    writes = [WRITES.format(number) for number in {*map(writes_number, users)}]
+    if writes:
+        pipeline.watch(*writes)
     new = _what_is_new(store, users, clock)
     totals = _totals(new) if batch.count_for_merchants else Counter()
 
     pipeline.multi()
     transaction = NamedPipeline(pipeline)
-    _add_users(store, transaction, new, clock, max_payments)
-    for (merchant, name), number in totals.items():
-        if number:
-            client = transaction.named("total", merchant, name) if counts_payments(name) else pipeline
-            client.hincrby(MERCHANT_DAYS.format(merchant), name, number)
+    for key in writes:
+        pipeline.incr(key)
+    chunks = _add_users(store, transaction, new, clock, max_payments)
+    counted = _count_totals(store, transaction, totals)
     progress = batch.progress
     if progress.reached:
         coverage.advance(transaction.named("advanced"), progress, coverage.newest_users(batch.payments))
     results = transaction.execute()
 
-    merchant_totals.forget_old_days(store, _merchants_with_a_new_day(totals, results), clock)
+    new_days = {chunk[index - 1] for number, chunk in enumerate(counted) for index in results["count", number]}
+    merchant_totals.forget_old_days(store, [merchant for merchant, name in new_days if counts_payments(name)], clock)
+    trimmed = {
+        chunk[index - 1]: count
+        for number, chunk in enumerate(chunks)
+        for index, count in batched(results["add", number], 2, strict=True)
+    }
     return Applied(
         payments=sum(len(each.payments) for each in new.values()),
         labels=sum(len(each.labels) for each in new.values()),
         too_old=sum(each.too_old for each in new.values()),
-        trimmed={user: count for user in new if (count := results.get(("trimmed", user)))},
+        trimmed=trimmed,
         emptied=bool(progress.reached) and not results["advanced"],
     )
 
@@ -149,38 +169,48 @@ def _by_user(batch: Batch) -> dict[str, _OfUser]:
 
 def _what_is_new(store: redis.Redis, users: Mapping[str, _OfUser], clock: int) -> dict[str, _New]:
     lookup = NamedPipeline(store.pipeline(transaction=False))
+    script = store.register_script(_LOOK_UP)
+    chunks = list(batched(users, _USERS_PER_COMMAND, strict=False))
+    asked: list[list[_Key]] = []
+    for number, chunk in enumerate(chunks):
+        keys = {user: users[user].keys() for user in chunk}
+        asked.append([(user, key) for user in chunk for key in keys[user]])
+        arguments = [item for each in keys.values() for item in (len(each), *map(key_bytes, each))]
+        script(_keys_of(chunk), arguments, client=lookup.named("known", number))
     for user, records in users.items():
-        events_key = USER_EVENTS.format(user)
-        lookup.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
         if records.may_be_too_old(clock):
-            lookup.named("newest", user).zrange(events_key, -1, -1)
-        for key in records.payments:
-            lookup.named("count", user, key).zlexcount(events_key, *range_of_key(key))
-        for key in _labelled(records):
-            lookup.named("payment", user, key).zrangebylex(events_key, *range_of_key(key))
+            lookup.named("newest", user).zrange(USER_EVENTS.format(user), -1, -1)
     results = lookup.execute()
 
+    known: dict[_Key, tuple[list[bytes], list[bytes]]] = {
+        asked_keys[index - 1]: (events, labels)
+        for number, asked_keys in enumerate(asked)
+        for index, events, labels in results["known", number]
+    }
+    known_of: dict[str, list[_Key]] = defaultdict(list)
+    for user, key in known:
+        known_of[user].append((user, key))
+
     def of(user: str, records: _OfUser) -> _New:
-        known_labels: list[bytes] = results["labels", user]
-        known_payments: dict[int, bytes] = {}
-        for key in _labelled(records):
-            for member in results["payment", user, key]:
-                known_payments.setdefault(key, member)
         recent = records.recent(results.get(("newest", user), ()), clock)
+        too_old = len(records.payments) - len(recent)
+        if user not in known_of:  # most users of most batches
+            return _New(recent, list(records.labels), [], {}, too_old)
+        known_payments = {key: known[user, key][0][0] for _, key in known_of[user] if known[user, key][0]}
+        known_labels = [member for each in known_of[user] for member in known[each][1]]
         return _New(
-            payments={key: each for key, each in recent.items() if not results["count", user, key]},
+            payments={key: each for key, each in recent.items() if key not in known_payments},
             labels=[member for member in records.labels if member not in known_labels],
             known_labels=known_labels,
             known_payments=known_payments,
-            too_old=len(records.payments) - len(recent),
+            too_old=too_old,
         )
 
     return {user: of(user, records) for user, records in users.items()}
 
 
-def _labelled(records: _OfUser) -> set[int]:
-    """The keys of the payments that the labels are on."""
-    return {label.key for label in records.labels.values()} if records.labels else set()
+def _keys_of(users: Iterable[str]) -> list[str]:
+    return [key for user in users for key in (USER_EVENTS.format(user), USER_LABELS.format(user))]
 
 
 def _totals(new: Mapping[str, _New]) -> merchant_totals.Totals:
@@ -202,20 +232,29 @@ def _totals(new: Mapping[str, _New]) -> merchant_totals.Totals:
 
 def _add_users(
     store: redis.Redis, transaction: NamedPipeline, new: Mapping[str, _New], clock: int, max_payments: int
-) -> None:
-    add_payments = store.register_script(_ADD_PAYMENTS)
-    for user, records in new.items():
-        if records.payments:
-            members = [payment.pack() for payment in records.payments.values()]
-            add_payments(
-                [USER_EVENTS.format(user)],
-                [clock, KEEP_MS, max_payments, EXPIRY_SECONDS, *members],
-                client=transaction.named("trimmed", user),
-            )
-        if records.labels:
-            transaction.pipeline.zadd(USER_LABELS.format(user), dict.fromkeys(records.labels, 0))
+) -> list[tuple[str, ...]]:
+    """Queue commands named ("add", number); the users of each."""
+    script = store.register_script(_ADD_RECORDS)
+    changed = [user for user, records in new.items() if records.payments or records.labels]
+    chunks = list(batched(changed, _USERS_PER_COMMAND, strict=False))
+    for number, chunk in enumerate(chunks):
+        arguments: list[bytes | int] = [clock, KEEP_MS, max_payments, EXPIRY_SECONDS]
+        for user in chunk:
+            members = [payment.pack() for payment in new[user].payments.values()]
+            arguments += [len(members), *members, len(new[user].labels), *new[user].labels]
+        script(_keys_of(chunk), arguments, client=transaction.named("add", number))
+    return chunks
 
 
-def _merchants_with_a_new_day(totals: merchant_totals.Totals, results: Mapping[Any, Any]) -> list[int]:
-    """The merchants that had no payment of a day before: the day's new total is what the batch added."""
-    return [merchant for (merchant, name), number in totals.items() if results.get(("total", merchant, name)) == number]
+def _count_totals(
+    store: redis.Redis, transaction: NamedPipeline, totals: merchant_totals.Totals
+) -> list[tuple[tuple[int, str], ...]]:
+    """Queue commands named ("count", number); the totals of each."""
+    script = store.register_script(_COUNT)
+    changed = [total for total, number in totals.items() if number]
+    chunks = list(batched(changed, _TOTALS_PER_COMMAND, strict=False))
+    for number, chunk in enumerate(chunks):
+        keys = [MERCHANT_DAYS.format(merchant) for merchant, _ in chunk]
+        arguments = [item for total in chunk for item in (total[1], totals[total])]
+        script(keys, arguments, client=transaction.named("count", number))
+    return chunks

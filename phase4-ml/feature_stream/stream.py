@@ -8,6 +8,7 @@ again. Offsets are committed to Kafka after that, for those who look at the lag.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -225,8 +226,9 @@ class FeatureStream:
     def _count(self, messages: list[Message], applied: Applied) -> None:
         now = time.time()
         age = 0.0
+        for topic, number in Counter(message.topic() for message in messages).items():
+            metrics.RECORDS.labels(topic).inc(number)
         for message in messages:
-            metrics.RECORDS.labels(message.topic()).inc()
             if message.topic() == self._settings.transactions_topic:
                 _, arrived_ms = message.timestamp()
                 age = max(0.0, now - arrived_ms / 1000)

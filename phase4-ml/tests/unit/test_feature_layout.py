@@ -1,6 +1,7 @@
 """The online store's byte format: an upgraded program reads what an earlier one wrote."""
 
 import pytest
+from feature_store.freshness import partition_of
 from feature_store.layout import (
     KEEP_MS,
     Label,
@@ -13,13 +14,14 @@ from feature_store.layout import (
     first_day_kept,
     frauds_field,
     kept_from,
+    key_bytes,
     key_of,
     merchant_number,
     merchant_of,
     payments_field,
-    range_of_key,
     unpack_merchant,
     unpack_user,
+    writes_number,
 )
 from features import DAY_MS, FraudChange
 
@@ -59,11 +61,17 @@ def test_a_member_says_its_key_its_merchant_and_its_label() -> None:
     assert LabelMember.unpack(LABEL.pack()) == LabelMember(PAYMENT.key, AT, LABEL.reported_at, is_fraud=True)
 
 
-def test_a_range_contains_the_members_of_a_key() -> None:
-    begin, end = (bound.removeprefix(b"[") for bound in range_of_key(PAYMENT.key))
-    assert begin <= PAYMENT.pack() <= end
+def test_members_of_a_payment_begin_with_its_key() -> None:
+    assert PAYMENT.pack().startswith(key_bytes(PAYMENT.key))
+    assert LABEL.pack().startswith(key_bytes(PAYMENT.key))
     later = PaymentEvent("t1", "u1", "m1", AT + 1, 1250, "DE", "d1", is_international=True)
-    assert not begin <= later.pack() <= end
+    assert not later.pack().startswith(key_bytes(PAYMENT.key))
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 10, 12, 20])
+def test_processes_with_other_partitions_count_other_writes(partitions: int) -> None:
+    owners = {(writes_number(user), partition_of(user, partitions)) for user in map(str, range(10_000))}
+    assert len(owners) == 60
 
 
 def test_what_is_kept_goes_by_the_user_and_not_by_the_newest_of_all() -> None:

@@ -94,7 +94,7 @@ def test_results_have_the_names_of_their_commands() -> None:
 
 
 def test_the_scripts_are_in_the_package() -> None:
-    assert "ZREMRANGEBYRANK" in load_script("add_payments")
+    assert "ZREMRANGEBYRANK" in load_script("add_records")
     assert "HSET" in load_script("advance")
 
 
