@@ -16,7 +16,7 @@ from fastavro.validation import ValidationError, validate
 
 from fraud_common.errors import SerializationError, UserError
 from fraud_common.payments import MAX_AMOUNT_CENTS
-from fraud_common.schema_registry import SchemaRegistry
+from fraud_common.schema_registry import RegistryUnavailable, SchemaRegistry
 from fraud_common.schema_rules import record_name, usable_versions
 from fraud_common.topics import SCHEMA_FILES, own_schema
 
@@ -192,7 +192,10 @@ class Decoder:
             SerializationError: as in `decode`.
             Stopping: the event was set while the registry did not answer.
         """
-        return self._registry.until_answered(lambda: self.decode(value), stop)
+        try:
+            return self.decode(value)
+        except RegistryUnavailable:  # outside of it, tenacity would cost more than the decoding of each message
+            return self._registry.until_answered(lambda: self.decode(value), stop)
 
     def _look_up(self, schema_id: int) -> Schema:
         ask_again, problem = self._refused.get(schema_id, (0.0, ""))

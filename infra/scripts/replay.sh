@@ -7,8 +7,14 @@ file="${FILE:-}" map="${MAP:-}"
 [[ -n "$file" ]] || die "which file? make replay FILE=transactions.csv [MAP=columns.yml]; an example: FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml"
 [[ -f "$file" ]] || die "FILE=$file: no such file"
 [[ -z "$map" || -f "$map" || "$map" =~ ^[a-z-]+$ ]] || die "MAP=$map: no such file"
-[[ -n "${CHECK:-}" ]] || docker compose ps --services --status running | grep -qx kafka ||
-  die "Kafka doesn't run; start it: make phase1-up"
+if [[ -n "${CHECK:-}" ]]; then
+  # People look at their file before they start anything.
+  infra/scripts/env.sh
+  infra/docker/engine.sh
+  docker image inspect "$(image ingestion)" >/dev/null 2>&1 || infra/docker/build.sh ingestion-init
+else
+  docker compose ps --services --status running | grep -qx kafka || die "Kafka doesn't run; start it: make phase1-up"
+fi
 
 # As the user of this shell, who can read the files; root without privileges can't read those of others.
 arguments=(--user "$(id -u):$(id -g)")

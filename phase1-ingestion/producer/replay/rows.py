@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from typing import Any
 
 import duckdb
 from fraud_common.errors import UserError
+from tqdm import tqdm
 
 from producer.replay.column_map import ColumnMap
 from producer.replay.mapping import Mapping, map_source
@@ -31,6 +33,8 @@ _MACROS = (
 
 # What is handed out at a time: so many rows, or fewer of large ones.
 _PORTION_ROWS, _PORTION_BYTES = 5_000, 16_000_000
+
+_PERCENT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 Record = dict[str, Any]
 
@@ -160,7 +164,8 @@ def _connect(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
 
 def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: ColumnMap, file_bytes: int) -> Rows:
     mapping = map_source(connection, source, column_map, datetime.now(UTC))
-    connection.execute(f"create table found as {mapping.query}")
+    with _progress(connection, source.name):
+        connection.execute(f"create table found as {mapping.query}")
     rejected = source.rejected_lines(connection)
     order = "event_time nulls last, rowid" if column_map.order_by_time else "rowid"
     # A position is what START means; a number is the row's place in the file.
@@ -190,6 +195,27 @@ def _read(connection: duckdb.DuckDBPyConnection, source: Source, column_map: Col
         some_refused=sendable < readable,
         some_again=again > 0,
     )
+
+
+@contextmanager
+def _progress(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator[None]:
+    """A bar for a long query, from a thread of its own: the connection is busy meanwhile."""
+    connection.execute("set enable_progress_bar = true")  # without it there are no numbers
+    connection.execute("set enable_progress_bar_print = false")
+    done = Event()
+
+    def show() -> None:
+        with tqdm(total=100, desc=f"reading {name}", bar_format=_PERCENT, delay=1, leave=False) as bar:
+            while not done.wait(0.5):
+                bar.update(max(connection.query_progress() - bar.n, 0))
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _between(start: int, end: int) -> str:
