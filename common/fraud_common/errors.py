@@ -4,6 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# The exit code of a command that had nothing to do, which Airflow takes for "skipped".
+EXIT_SKIPPED = 99
+
 
 class UserError(Exception):
     """What is wrong, where, and the next step, in one line. Commands print the message without a stack trace."""

@@ -7,9 +7,10 @@ that it runs on. With --no-kafka everything but the sending is measured, which n
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,11 +87,9 @@ def main() -> None:
                 continue
             file = Path(folder) / f"{columns}.csv"
             write_csv(file, rows, columns)
-            with measured(columns, rows, kafka=not options.no_kafka):
-                if options.no_kafka:
-                    make_messages(file)
-                else:
-                    run_replay(load_settings(Settings), file, None)
+            # What replay says is no result of this.
+            with measured(columns, rows, kafka=not options.no_kafka), redirect_stdout(sys.stderr):
+                make_messages(file) if options.no_kafka else run_replay(load_settings(Settings), file, None)
 
 
 if __name__ == "__main__":

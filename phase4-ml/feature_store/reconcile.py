@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 from features import UserFeatures, milliseconds
-from fraud_common.errors import UserError, one_line_errors
+from fraud_common.errors import EXIT_SKIPPED, UserError, one_line_errors
 from fraud_common.redis import redis_client
 from fraud_common.settings import load_settings
 from pydantic import Field
@@ -34,9 +34,6 @@ from feature_store.writer import Batch
 
 REPORT_KEY = "feature_stream:reconciliation"
 TOLERANCE = 1e-6
-
-# The exit code that Airflow takes for "skipped".
-SKIPPED = 99
 
 
 class NothingToCompare(Exception):  # noqa: N818 - not an error
@@ -157,7 +154,7 @@ def main() -> None:
             print(json.dumps(reconcile(load_settings(ReconciliationSettings))))
         except NothingToCompare as reason:
             print(f"{reason}; skipped", file=sys.stderr)
-            sys.exit(SKIPPED)
+            sys.exit(EXIT_SKIPPED)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ LONGEST_DAYS = 3650
 FEWEST_FRAUDS = 10
 
 
+class TooFewExamples(UserError):  # noqa: N818 - more data is the remedy
+    """A model needs more matured payments or frauds than there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many payments there are in the training period and in the holdout.
@@ -63,18 +67,18 @@ def check_enough(settings: Settings, counts: Counts, split: Periods, history: Hi
     """Check that a model can be trained and evaluated.
 
     Raises:
-        UserError: it can't.
+        TooFewExamples: it can't.
     """
     minimum, in_holdout = settings.training_minimum_frauds, holdout_minimum(settings)
     if not history.frauds:
-        raise UserError(
+        raise TooFewExamples(
             f"none of the {history.payments:,} matured payments from {history.start:%Y-%m-%d} to "
             f"{history.end:%Y-%m-%d} is labelled as fraud, and a model needs {minimum + in_holdout} frauds "
             "(TRAINING_MINIMUM_FRAUDS and half as many): send labels to transactions.labels, or replay a file with a "
             "label column (docs/own-data.md); then make dbt-run, make ml-train"
         )
     if min(counts.legitimate, 2 * counts.holdout_legitimate) < minimum:
-        raise UserError(
+        raise TooFewExamples(
             f"too few legitimate payments to learn from: {_found(counts.legitimate, counts.holdout_legitimate, split)}"
             f"; {minimum} and {in_holdout} are needed. Send all payments, not only the frauds; then make dbt-run, "
             "make ml-train"
@@ -82,14 +86,14 @@ def check_enough(settings: Settings, counts: Counts, split: Periods, history: Hi
     if counts.frauds >= minimum and counts.holdout_frauds >= in_holdout:
         return
     if counts.frauds + counts.late_frauds >= minimum and counts.holdout_frauds >= in_holdout:
-        raise UserError(
+        raise TooFewExamples(
             f"too few frauds whose label was known in time: {counts.frauds} of {counts.frauds + counts.late_frauds} "
             f"from {split.start:%Y-%m-%d} to {split.train_end:%Y-%m-%d} had one by {split.holdout_start:%Y-%m-%d}, "
             f"when the model would have been made; {minimum} are needed (TRAINING_MINIMUM_FRAUDS). A label counts from "
             "its reported_at: if that is when a file was sent, send the labels again with the time at which they were "
             "known (label_delay_days in the map of make replay); then make dbt-run, make ml-train"
         )
-    raise UserError(
+    raise TooFewExamples(
         f"too few frauds to learn from: {_found(counts.frauds, counts.holdout_frauds, split)}; {minimum} and "
         f"{in_holdout} are needed (TRAINING_MINIMUM_FRAUDS and half as many). {_next_step(settings, history)}"
     )

@@ -16,7 +16,7 @@ from trino.dbapi import Cursor
 from trino.exceptions import Error as TrinoError
 from trino.exceptions import TrinoUserError
 
-from training.enough import Counts, History, check_enough, holdout_minimum, nothing_matured
+from training.enough import Counts, History, TooFewExamples, check_enough, holdout_minimum, nothing_matured
 from training.examples import Examples, Periods, as_datetime64, periods
 from training.sample import HASH_BITS, Sample, plan_sample, weigh_sample
 from training.settings import Settings
@@ -96,7 +96,7 @@ def _history(cursor: Cursor, source: str) -> History:
         cursor, f"select min(event_time), max(event_time), count(*), count_if(is_fraud) from {source}"
     )
     if not payments:
-        raise UserError(nothing_matured(*_silver(cursor)))
+        raise TooFewExamples(nothing_matured(*_silver(cursor)))
     return History(start.astimezone(UTC), end.astimezone(UTC), payments, frauds)
 
 

@@ -1,10 +1,11 @@
 """One training run: reads Gold, registers a model version in MLflow, and promotes it if the rules allow it.
 
-python -m training.train
+python -m training.train [--skip-if-too-few]
 """
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import mlflow
 import numpy as np
 from features import FEATURES
-from fraud_common.errors import one_line_errors
+from fraud_common.errors import EXIT_SKIPPED, one_line_errors
 from fraud_common.models import MODEL_NAME
 from fraud_common.settings import load_settings
 from matplotlib import pyplot as plt
@@ -25,6 +26,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training import registry
 from training.compare import Comparison, compare
+from training.enough import TooFewExamples
 from training.estimators import fit, scores
 from training.evaluate import Report, evaluate
 from training.examples import Examples, split_by_time
@@ -58,11 +60,23 @@ class Trained:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__.splitlines()[0])
-    parser.parse_args()
+    parser.add_argument(
+        "--skip-if-too-few",
+        action="store_true",
+        help=f"end with exit code {EXIT_SKIPPED}, not 2, if there are too few examples for a model",
+    )
+    arguments = parser.parse_args()
     with one_line_errors():
         settings = load_settings(Settings)
         client = registry.connect(settings)
-        train(settings, client, load_dataset(settings))
+        try:
+            dataset = load_dataset(settings)
+        except TooFewExamples as reason:
+            if not arguments.skip_if_too_few:
+                raise
+            print(f"skipped: {reason}", file=sys.stderr)
+            sys.exit(EXIT_SKIPPED)
+        train(settings, client, dataset)
 
 
 def train(settings: Settings, client: mlflow.MlflowClient, dataset: Dataset) -> None:

@@ -139,7 +139,7 @@ def test_after_a_fatal_error_of_the_client_the_next_start_loses_and_doubles_noth
     assert_exactly_once(settings, tmp_path)
 
 
-@pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 60)])
+@pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 40)])
 def test_broker_down_under_load(settings: Settings, tmp_path: Path, how: str, seconds: int) -> None:
     kafka = service("kafka")
     with producing(tmp_path, **LOAD) as producer:

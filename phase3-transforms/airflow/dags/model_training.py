@@ -1,7 +1,8 @@
 """A new model every week, from the matured payments in Gold; it becomes Production if it is better than that.
 
 Upstream is fraud_pipeline, which fills mart_training_examples; downstream is the scoring API, which loads a new
-Production model by itself. If the model is refused, the run still succeeds: the log and MLflow say why.
+Production model by itself. If the model is refused, the run still succeeds: the log and MLflow say why. It is
+skipped while there are too few examples for one.
 """
 
 from datetime import timedelta
@@ -39,6 +40,6 @@ with DAG(
     BashOperator(
         task_id="train_and_promote",
         # Exit code 99 means skipped to Airflow.
-        bash_command="phase-4-is-up || exit 99; train-model",
+        bash_command="phase-4-is-up || exit 99; train-model --skip-if-too-few",
         execution_timeout=timedelta(hours=2),
     )

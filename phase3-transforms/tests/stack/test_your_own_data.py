@@ -62,14 +62,11 @@ def nine_percent_fraud() -> Batch:
     return Batch(found, labels_of(pd.concat([found.sample(frac=0.09, random_state=1), foreign])))
 
 
-def one_user_at_one_merchant() -> Batch:
-    """Ten payments of a cent over two years."""
-    found = payments(10, 730, user_id="me", merchant_id="the corner shop", amount=0.01)
-    return Batch(found, labels_of(found.head(1)))
-
-
-def two_at_the_same_moment() -> Batch:
-    return _without_labels(payments(2, 0, user_id=["a", "b"], merchant_category=["never heard of", ""]))
+def few() -> Batch:
+    """Ten payments of a cent over two years by one user at one merchant, and two by others at the same moment."""
+    mine = payments(10, 730, user_id="me", merchant_id="the corner shop", amount=0.01)
+    others = payments(2, 0, user_id=["a", "b"], merchant_category=["never heard of", ""])
+    return Batch(pd.concat([mine, others.assign(transaction_id=["x1", "x2"])]), labels_of(mine.head(1)))
 
 
 def nothing() -> Batch:
@@ -92,8 +89,7 @@ class DataSet(NamedTuple):
     [
         DataSet(unlabelled, {"assert_fraud_rate_is_plausible"}),
         DataSet(nine_percent_fraud, {"assert_fraud_rate_is_plausible", "assert_labels_have_transactions"}),
-        DataSet(one_user_at_one_merchant, set()),
-        DataSet(two_at_the_same_moment, set()),
+        DataSet(few, set()),
         DataSet(nothing, set()),
     ],
     ids=lambda data_set: data_set.make.__name__,

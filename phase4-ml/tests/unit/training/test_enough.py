@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fraud_common.errors import UserError
+from fraud_common.errors import EXIT_SKIPPED
+from training import train
 from training.enough import (
     MATURITY,
     Counts,
     History,
+    TooFewExamples,
     check_enough,
     days_needed,
     holdout_minimum,
@@ -41,7 +43,7 @@ def even(settings: Settings, payments: int, frauds: int, days: int) -> str | Non
     )
     try:
         check_enough(settings, counts, split, history)
-    except UserError as error:
+    except TooFewExamples as error:
         return str(error)
     return None
 
@@ -106,7 +108,7 @@ def test_days_needed(rate: float, days: int | None) -> None:
 def test_labels_that_came_too_late_are_named() -> None:
     """D15: all labels of a file were sent as known today."""
     history = History(START, START + timedelta(days=45), 40_000, 400)
-    with pytest.raises(UserError, match=r"10 of 276 .* had one by .*reported_at.*label_delay_days") as raised:
+    with pytest.raises(TooFewExamples, match=r"10 of 276 .* had one by .*reported_at.*label_delay_days") as raised:
         check_enough(Settings(), Counts(10, 30_000, 60, 6_000, 266), periods(START, history.end), history)
     assert "\n" not in str(raised.value)
 
@@ -130,3 +132,23 @@ def test_why_no_payment_has_matured(payments: int, days: int, named: str) -> Non
 
 def test_payments_mature_when_dbt_says_so() -> None:
     assert f"label_maturity_days: {MATURITY.days}\n" in DBT_PROJECT.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [([], 2), (["--skip-if-too-few"], EXIT_SKIPPED)],
+    ids=["a person's command", "the weekly run"],
+)
+def test_too_few_examples_fail_a_command_and_skip_the_weekly_run(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_few(_: Settings) -> None:
+        raise TooFewExamples("too few frauds")
+
+    monkeypatch.setattr(train, "load_dataset", too_few)
+    monkeypatch.setattr(train.registry, "connect", lambda _: None)
+    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == code
+    assert "too few frauds" in capsys.readouterr().err
