@@ -39,7 +39,9 @@ create table if not exists predictions (
     latency_ms double precision not null,
     predicted_at timestamptz not null
 );
-create index if not exists predictions_transaction_id on predictions (transaction_id);
+-- With the time, or Postgres may search for a payment's first prediction in the index of times, from the beginning.
+create index if not exists predictions_of_transaction on predictions (transaction_id, predicted_at);
+drop index if exists predictions_transaction_id; -- that of earlier releases
 create index if not exists predictions_predicted_at on predictions (predicted_at);
 -- How many payments of a day got which tier: counted as they are stored, since the table grows too large to count.
 create table if not exists prediction_days (

@@ -34,6 +34,7 @@ create table if not exists labels (
     model_version text
 );
 create index if not exists labels_event_time on labels (event_time);
+create index if not exists labels_without_prediction on labels (stored_at) where risk_tier is null;
 """
 # A label may be revised; an older one that is read again changes nothing.
 UPSERT = """
