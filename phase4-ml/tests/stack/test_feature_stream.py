@@ -16,6 +16,7 @@ import oracle
 import pandas as pd
 import pytest
 from feature_store.layout import (
+    KEEP_DAYS,
     MERCHANT_DAYS,
     POSITIONS_KEY,
     USER_EVENTS,
@@ -26,7 +27,7 @@ from feature_store.layout import (
 )
 from feature_stream import fill
 from feature_world import DAYS, START
-from features import milliseconds
+from features import WINDOWS_DAYS, milliseconds
 from fraud_common.topics import TRANSACTIONS
 from kafka_tools import encoder_of
 from redis.exceptions import RedisError
@@ -47,6 +48,8 @@ from stream_tools import (
 CRASH_ROUNDS = int(os.environ.get("CRASH_ROUNDS") or 1)
 # The world comes in so many pieces; after each, so many pairs of a user and an instant are compared.
 PIECES, PAIRS = 14, 80
+# The windows of older payments reach behind what Redis keeps.
+STILL_KEPT = pd.Timedelta(days=KEEP_DAYS - max(WINDOWS_DAYS))
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -75,7 +78,7 @@ def test_what_the_stream_keeps_gives_the_training_example_at_any_instant(seed: i
             stream.wait_until_current()
 
             known, reported = payments[arrives < end], labels[label_arrives < end]
-            recent = known[known["event_time"] >= begin]
+            recent = known[known["event_time"] >= end - STILL_KEPT]
             chosen = recent.sample(min(PAIRS, len(recent)), random_state=seed)
             for (_, row), each in zip(chosen.iterrows(), look_up(chosen), strict=True):
                 example = oracle.training_example(row, known, reported, merchants)
