@@ -71,19 +71,3 @@ bronze_lag() {
   docker compose exec --no-TTY spark-streaming curl -fsS localhost:9401/metrics 2>/dev/null |
     awk '/^bronze_lag_records[{]/ {sum += $2; streams += 1} END {if (streams == 2) printf "%d", sum}' || true
 }
-
-# wait_for_bronze MESSAGES MINUTES: until Bronze is no more than so many messages behind Kafka. Fails if it comes no nearer
-# for so many minutes; the first batch of a long history takes some on a busy machine.
-wait_for_bronze() {
-  local enough="$1" patience="$2" behind least="" moved_at="$SECONDS"
-  while behind="$(bronze_lag)" && [[ -z "$behind" ]] || ((behind > enough)); do
-    # A job that dies and starts again reports the same lag each time.
-    if [[ -n "$behind" ]] && { [[ -z "$least" ]] || ((behind < least)); }; then
-      least="$behind" moved_at="$SECONDS"
-    elif ((SECONDS - moved_at > patience * 60)); then
-      return 1
-    fi
-    say "Bronze: ${behind:-?} messages to catch up with"
-    sleep 5
-  done
-}

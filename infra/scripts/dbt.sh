@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
 # dbt.sh COMMAND...: dbt in the scheduler's container, where one run waits for the other. SELECT chooses models, FULL
-# rebuilds them from the beginning.
+# rebuilds them from the beginning. A build of all models waits until Bronze has what is in Kafka.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
-options=()
-[[ -z "${FULL:-}" ]] || options+=(--full-refresh)
-[[ -z "${SELECT:-}" ]] || options+=(--select "$SELECT")
 # behind: how many messages of Kafka are not in Bronze; nothing if Kafka or Bronze does not say. Without a commit of a
-# partition, its end counts.
+# partition, its end counts. Bronze's own metric says nothing before both of its streams have had a batch.
 behind() {
   docker compose exec --no-TTY kafka kafka-consumer-groups --bootstrap-server localhost:29092 \
     --describe --group bronze-writer 2>/dev/null |
@@ -29,5 +26,8 @@ wait_for_rows() {
   done
 }
 
+options=()
+[[ -z "${FULL:-}" ]] || options+=(--full-refresh)
+[[ -z "${SELECT:-}" ]] || options+=(--select "$SELECT")
 if [[ "$1" == build && -z "${SELECT:-}" ]]; then wait_for_rows; fi
 docker compose exec airflow-scheduler dbt-run "$@" "${options[@]}"
