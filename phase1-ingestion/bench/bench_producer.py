@@ -21,6 +21,7 @@ from producer.pacing import Pacer
 from producer.settings import Settings
 from producer.simulator.records import Records
 from producer.simulator.stream import Stream
+from producer.simulator.world import partitions_of
 
 BENCH_TOPIC = "bench.transactions"
 PARTITIONS = 10
@@ -58,9 +59,9 @@ def measure(settings: Settings, messages: int, rate: float | None) -> Result:
     Args:
         rate: messages a second; None is as fast as possible.
     """
-    stream = Stream(settings.sim_seed, settings.sim_users, BENCH_DAY)
+    stream = Stream(settings.sim_seed, settings.sim_users, BENCH_DAY, profile=settings.sim_profile)
     records = Records(stream)
-    partition_of = stream.people.partitions(PARTITIONS)
+    partition_of = partitions_of(stream.world.users, PARTITIONS)
     encoder = load_encoder(SchemaRegistry(settings.schema_registry_url), settings.schema_dir, TRANSACTIONS)
     delivery = Delivery(settings)
     sent, size, day = 0, 0, BENCH_DAY

@@ -12,7 +12,7 @@ import numpy as np
 from fraud_common.errors import UserError
 
 from producer.resume import NOTHING_SENT, Resume
-from producer.simulation import Simulation, write_atomically
+from producer.simulation import Simulation, read_simulation, write_atomically
 
 START_OVER = (
     "docker compose stop producer; docker compose run --rm --no-deps producer rm -f /var/lib/producer/position.json; "
@@ -42,7 +42,7 @@ def load_position(path: Path, simulation: Simulation, partitions: int) -> Resume
     try:
         content = json.loads(path.read_text())
         saved = Resume(*(np.array(content[name], np.int64) for name in _COLUMNS))
-        same_simulation = content["simulation"] == asdict(simulation)
+        same_simulation = read_simulation(content["simulation"]) == simulation
     except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error!r}; to resume from what Kafka has, delete it: {START_OVER}") from None
     if not same_simulation:

@@ -29,7 +29,8 @@ from producer.simulator.burst import Burst, label_of, own_id
 from producer.simulator.invalid import make_invalid
 from producer.simulator.payments import DAY_MS, Payments
 from producer.simulator.records import Records
-from producer.simulator.stream import Labels, Stream
+from producer.simulator.stream import Labels
+from producer.simulator.world import partitions_of
 
 log = logging.getLogger("producer")
 
@@ -61,16 +62,10 @@ class Simulator:
         self._saved_at = time.monotonic()
         self._delivery = delivery
         self._stop = stop
-        self._stream = Stream(
-            simulation.sim_seed,
-            simulation.sim_users,
-            simulation.start_day,
-            simulation.live_day,
-            simulation.label_delay_scale,
-        )
+        self._stream = simulation.stream()
         self._records = Records(self._stream)
-        self._partition = self._stream.people.partitions(resume.partitions)
-        self._burst = Burst(simulation.sim_seed, settings.fraud_burst, self._stream.people, self._stream.merchants)
+        self._partition = partitions_of(self._stream.world.users, resume.partitions)
+        self._burst = Burst(simulation.sim_seed, settings.fraud_burst, self._stream.world)
         self._burst_labels: deque[tuple[int, dict[str, Any]]] = deque()  # cardholder and label, by reported_at
         self._labels_day: int | None = None
         self._day_labels = Labels(*(np.empty(0, np.int64),) * 5)  # those of that day that are not sent yet

@@ -30,6 +30,7 @@ class Settings(KafkaSettings, SchemaRegistrySettings, ServiceSettings):
 
     simulator: Literal["on", "off"] = "on"
     producer_tps: Annotated[float | Literal["natural"], BeforeValidator(_tps)] = 100.0
+    sim_profile: Literal["cards", "terminal"] = "cards"
     sim_seed: int = Field(default=42, ge=0)
     sim_users: int = Field(default=20_000, ge=10, le=5_000_000)
     backfill_days: int = Field(default=45, ge=0, le=3650)

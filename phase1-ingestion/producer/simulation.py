@@ -10,6 +10,8 @@ from fraud_common.errors import UserError
 
 from producer.settings import Settings
 from producer.simulator.payments import DAY_MS
+from producer.simulator.stream import Stream
+from producer.simulator.world import FIRST_SCHEME, SCHEME
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,33 @@ class Simulation:
     label_delay_scale: float
     start_day: int  # days since 1970, UTC
     live_day: int
+    sim_profile: str
+    scheme: int
+
+    def stream(self) -> Stream:
+        """The stream with this history."""
+        return Stream(
+            self.sim_seed,
+            self.sim_users,
+            self.start_day,
+            self.live_day,
+            self.label_delay_scale,
+            profile=self.sim_profile,
+            scheme=self.scheme,
+        )
+
+
+# What a simulation of an earlier release, which did not write it down, is.
+_UNWRITTEN = {"sim_profile": "cards", "scheme": FIRST_SCHEME}
+
+
+def read_simulation(content: dict[str, Any]) -> Simulation:
+    """The simulation that a state file describes.
+
+    Raises:
+        TypeError: a field is missing, or unknown.
+    """
+    return Simulation(**(_UNWRITTEN | content))
 
 
 def new_simulation(settings: Settings, now_ms: int) -> Simulation:
@@ -28,12 +57,18 @@ def new_simulation(settings: Settings, now_ms: int) -> Simulation:
     today = now_ms // DAY_MS
     live_day = today if settings.producer_tps == "natural" else today - settings.runway_days
     return Simulation(
-        settings.sim_seed, settings.sim_users, settings.label_delay_scale, live_day - settings.backfill_days, live_day
+        sim_seed=settings.sim_seed,
+        sim_users=settings.sim_users,
+        label_delay_scale=settings.label_delay_scale,
+        start_day=live_day - settings.backfill_days,
+        live_day=live_day,
+        sim_profile=settings.sim_profile,
+        scheme=SCHEME,
     )
 
 
 def load_or_start(path: Path, new: Simulation) -> Simulation:
-    """Return the simulation that this stack already has, or start the new one.
+    """Return the simulation that this stack already has, or start the new one. An existing one keeps its scheme.
 
     Raises:
         UserError: the settings no longer fit the history that is in Kafka, or the file can't be read or written.
@@ -42,10 +77,10 @@ def load_or_start(path: Path, new: Simulation) -> Simulation:
         if not path.exists():
             write_atomically(path, asdict(new))
             return new
-        existing = Simulation(**json.loads(path.read_text()))
+        existing = read_simulation(json.loads(path.read_text()))
     except (OSError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: {error}; the volume producer-state must be writable and keep that file") from None
-    for name in ("sim_seed", "sim_users", "label_delay_scale"):
+    for name in ("sim_profile", "sim_seed", "sim_users", "label_delay_scale"):
         before, now = getattr(existing, name), getattr(new, name)
         if before != now:
             raise UserError(

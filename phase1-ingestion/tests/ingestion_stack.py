@@ -22,8 +22,10 @@ from fraud_common.topics import LABELS, TOPICS, TRANSACTIONS
 from producer.dlq.backlog import Backlog
 from producer.init import run_init
 from producer.settings import Settings
+from producer.simulation import read_simulation
 from producer.simulator.payments import DAY_MS
 from producer.simulator.stream import POSITIONS_A_DAY, Stream, position_of
+from producer.simulator.world import partitions_of
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
@@ -132,9 +134,7 @@ def id_in(value: bytes | None) -> str:
 
 def simulated(state_dir: Path) -> Stream:
     """The stream that a producer with this state is sending."""
-    state = json.loads((state_dir / "simulation.json").read_text())
-    names = ("sim_seed", "sim_users", "start_day", "live_day", "label_delay_scale")
-    return Stream(*(state[name] for name in names))
+    return read_simulation(json.loads((state_dir / "simulation.json").read_text())).stream()
 
 
 def assert_exactly_once(settings: Settings, state_dir: Path) -> dict[str, int]:
@@ -168,7 +168,7 @@ def expected_positions(stream: Stream, last: int) -> list[int]:
 
 def assert_order_and_partition(stream: Stream, own: list[tuple[Any, Message]]) -> None:
     """Within a partition the stream's order is kept, and a cardholder's payments are all in the key's partition."""
-    partition_of = dict(zip(stream.people.ids, stream.people.partitions(10).tolist(), strict=True))
+    partition_of = dict(zip(stream.world.users, partitions_of(stream.world.users, 10).tolist(), strict=True))
     latest: dict[int, int] = {}
     for position, message in own:
         partition = message.partition() or 0

@@ -1,6 +1,7 @@
 """A wave of card testing, for drills (FRAUD_BURST). Its payments are extra: the stream itself does not change.
 
-Every ten minutes of event time another cardholder's card is tested, at a few online shops and from one unknown device.
+Every ten minutes of event time another cardholder's card is tested, at a few online shops and from one unknown device
+(in a world without devices: at a few terminals).
 The labels come an hour after the payments, so that no model learns the payments as legitimate; a killed producer loses
 the labels of the last hour.
 """
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from producer.simulator.cardholders import Cardholders
-from producer.simulator.merchants import WEB, Merchants
+from producer.simulator.merchants import WEB
 from producer.simulator.payments import CARD_TESTING, HOUR_MS, MINUTE_MS, SCENARIOS, Payments
+from producer.simulator.world import World
 
 Record = dict[str, Any]
 
@@ -24,18 +25,18 @@ PREFIX = "burst-"
 class Burst:
     """The extra payments of one seed."""
 
-    def __init__(self, seed: int, share: float, people: Cardholders, merchants: Merchants) -> None:
+    def __init__(self, seed: int, share: float, world: World) -> None:
         self._seed = seed
         self._share = share
-        self._people = people
-        self._merchants = merchants
+        self._world = world
         self._turn = lru_cache(maxsize=16)(self._make_turn)
 
     def _make_turn(self, turn: int) -> tuple[int, np.ndarray, int]:
         """The cardholder (index), the shops and the device of one turn of ten minutes."""
         rng = np.random.default_rng([self._seed, 5, turn])
-        shops = rng.choice(self._merchants.online_everywhere, int(rng.integers(1, 5)))
-        return int(rng.integers(len(self._people.ids))), shops, int(rng.integers(0, 2**63))
+        shops = rng.choice(self._world.card_testing_at, int(rng.integers(1, 5)))
+        user, device = int(rng.integers(len(self._world.users))), int(rng.integers(0, 2**63))
+        return user, shops, device if self._world.has_devices else 0
 
     def beside(self, payments: Payments, positions: np.ndarray) -> tuple[Payments, np.ndarray]:
         """Extra payments at the times of about `share` of these, and the positions of those."""

@@ -1,11 +1,11 @@
 """The cardholders and their habits, drawn once from the seed: everything in which one person differs from another."""
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from producer.simulator.merchants import COUNTRIES, HOME_COUNTRIES, MOBILE, WEB, Merchants
+from producer.simulator.world import FIRST_SCHEME, SCHEME
 
 FAVOURITES = 12
 
@@ -40,19 +40,15 @@ class Cardholders:
     trip_days: np.ndarray  # length of a trip
     phase: np.ndarray  # where in these cycles the cardholder is on day 0
 
-    def partitions(self, count: int) -> np.ndarray:
-        """The partition of each cardholder: CRC-32 of the key, which is librdkafka's own default."""
-        return np.array([zlib.crc32(user.encode()) % count for user in self.ids], np.int64)
 
-
-def build_cardholders(count: int, seed: int, merchants: Merchants) -> Cardholders:
+def build_cardholders(count: int, seed: int, merchants: Merchants, scheme: int = SCHEME) -> Cardholders:
     """Draw `count` cardholders from the seed."""
     rng = np.random.default_rng([seed, 0])
     shares = np.array([country[2] for country in COUNTRIES[:HOME_COUNTRIES]])
     home = rng.choice(HOME_COUNTRIES, count, p=shares / shares.sum())
     favourites = np.stack([merchants.pick(home, rng) for _ in range(FAVOURITES)], axis=1)
     return Cardholders(
-        ids=[f"u{i:07d}" for i in range(count)],
+        ids=[f"u{i:07d}" if scheme == FIRST_SCHEME else f"U{i:04d}" for i in range(count)],
         home=home,
         rate=rng.gamma(2.2, 2.0 / 2.2, count) + 0.05,
         level=rng.normal(3.2, 0.6, count),

@@ -1,5 +1,7 @@
 """Fraud, as campaigns: each starts on one day, has one scenario, and may last days or weeks."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from producer.simulator.cardholders import Cardholders
@@ -17,6 +19,7 @@ from producer.simulator.payments import (
     Payments,
     to_cents,
 )
+from producer.simulator.world import FIRST_SCHEME
 
 # The longest campaign: all fraud of a day comes from campaigns that started at most so many days before.
 CAMPAIGN_DAYS = 22
@@ -30,13 +33,15 @@ CAMPAIGNS_A_DAY = {
 }
 
 
-def campaigns_of(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:
+def campaigns_of(
+    people: Cardholders, merchants: Merchants, day: int, scheme: int, rng: np.random.Generator
+) -> Payments:
     """All payments, on this and the following days, of the fraud campaigns that start on `day`."""
     makers = {
         CARD_TESTING: _card_testing,
         ACCOUNT_TAKEOVER: _account_takeover,
         COMPROMISED_MERCHANT: _compromised_merchant,
-        STOLEN_CARD: _stolen_card,
+        STOLEN_CARD: _stolen_card if scheme == FIRST_SCHEME else _stolen_card_and_other_device,
         HIGH_AMOUNT: _high_amount,
     }
     parts = [Payments.empty()]
@@ -119,6 +124,20 @@ def _stolen_card(people: Cardholders, merchants: Merchants, day: int, rng: np.ra
     times = _start(day, rng) + rng.integers(0, int(rng.integers(12, 96)) * HOUR_MS, n)
     device, device_type = choose_device(people, user, merchants.category[merchant], day, rng)
     return Payments(user, merchant, to_cents(log_amount), times, device, device_type, np.full(n, STOLEN_CARD))
+
+
+def _stolen_card_and_other_device(
+    people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator
+) -> Payments:
+    """As above, and what the thief buys online comes from the thief's own device."""
+    payments = _stolen_card(people, merchants, day, rng)
+    online = np.isin(payments.device_type, (MOBILE, WEB))
+    device, device_type = _stranger_device(len(payments), rng)
+    return replace(
+        payments,
+        device=np.where(online, device, payments.device),
+        device_type=np.where(online, device_type, payments.device_type),
+    )
 
 
 def _high_amount(people: Cardholders, merchants: Merchants, day: int, rng: np.random.Generator) -> Payments:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from producer.simulator.world import FIRST_SCHEME, SCHEME
+
 MERCHANT_COUNT = 2_000
 _MERCHANT_SEED = 7
 
@@ -105,8 +107,8 @@ class Merchants:
         return chosen
 
 
-def build_merchants() -> Merchants:
-    """The fixed world of merchants; popularity within a country falls as 1/rank."""
+def build_merchants(scheme: int = SCHEME) -> Merchants:
+    """The fixed world of merchants; popularity within a country falls as 1/rank. Schemes differ in the ids only."""
     rng = np.random.default_rng(_MERCHANT_SEED)
     shares = np.array([country[2] for country in COUNTRIES])
     country = rng.choice(len(COUNTRIES), MERCHANT_COUNT, p=shares / shares.sum())
@@ -118,7 +120,7 @@ def build_merchants() -> Merchants:
     popularity = tuple(np.cumsum(1 / np.arange(3, len(m) + 3)) for m in by_country)
     online = np.array([c.online for c in CATEGORIES])[category]
     return Merchants(
-        ids=[f"m{i:05d}" for i in range(MERCHANT_COUNT)],
+        ids=[f"m{i:05d}" if scheme == FIRST_SCHEME else f"M{i:03d}" for i in range(MERCHANT_COUNT)],
         names=[
             f"{_WORDS[w]} {CATEGORIES[c].name.replace('_', ' ').title()} {i}"
             for i, (w, c) in enumerate(zip(word, category, strict=True))

@@ -10,8 +10,18 @@ HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 
 LEGITIMATE = 0
-SCENARIOS = ("legitimate", "card_testing", "account_takeover", "compromised_merchant", "stolen_card", "high_amount")
+SCENARIOS = (
+    "legitimate",
+    "card_testing",
+    "account_takeover",
+    "compromised_merchant",
+    "stolen_card",
+    "high_amount",
+    "compromised_terminal",
+    "multiplied_spending",
+)
 CARD_TESTING, ACCOUNT_TAKEOVER, COMPROMISED_MERCHANT, STOLEN_CARD, HIGH_AMOUNT = range(1, 6)
+COMPROMISED_TERMINAL, MULTIPLIED_SPENDING = 6, 7
 
 SMALLEST_CENTS = 50
 LARGEST_CENTS = 2_500_000
@@ -25,7 +35,7 @@ class Payments:
     merchant: np.ndarray  # int, index of the merchant
     cents: np.ndarray  # int, amount in hundredths
     event_ms: np.ndarray  # int, when it happened, ms since 1970 UTC
-    device: np.ndarray  # uint64
+    device: np.ndarray  # uint64, 0 where none is known
     device_type: np.ndarray  # int, index of the schema's enum
     scenario: np.ndarray  # int, index into SCENARIOS
 

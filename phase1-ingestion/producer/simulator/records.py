@@ -1,12 +1,12 @@
 """Simulated payments and labels as records of their Avro schemas."""
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 from fraud_common.avro import cents_to_bytes
 
-from producer.simulator.merchants import COUNTRIES
 from producer.simulator.payments import LEGITIMATE, SCENARIOS, Payments
 from producer.simulator.stream import Labels, Stream, transaction_id
 
@@ -17,13 +17,9 @@ class Records:
     """Makes records; what is the same for all payments of a merchant or cardholder is made once."""
 
     def __init__(self, stream: Stream) -> None:
-        self._users = stream.people.ids
-        self._home = stream.people.home.tolist()
-        merchants = stream.merchants
-        self._merchants = [
-            (merchants.ids[i], merchants.names[i], merchants.cities[i], int(c), COUNTRIES[c][0], COUNTRIES[c][1])
-            for i, c in enumerate(merchants.country)
-        ]
+        self._users = stream.world.users
+        self._homes = stream.world.homes
+        self._shops = [astuple(shop) for shop in stream.world.shops]
         self.keys = [user.encode() for user in self._users]
 
     def transactions(self, payments: Payments, positions: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -38,7 +34,7 @@ class Records:
             positions.tolist(),
             strict=True,
         ):
-            merchant_id, name, city, country, country_code, currency = self._merchants[merchant]
+            merchant_id, name, city, country, currency = self._shops[merchant]
             yield {
                 "transaction_id": transaction_id(position),
                 "user_id": self._users[user],
@@ -46,12 +42,12 @@ class Records:
                 "currency": currency,
                 "merchant_id": merchant_id,
                 "merchant_name": name,
-                "country": country_code,
+                "country": country,
                 "city": city,
-                "device_id": f"{device:016x}",
+                "device_id": f"{device:016x}" if device else "",
                 "device_type": DEVICE_TYPES[device_type],
                 "event_time": event_ms,
-                "is_international": country != self._home[user],
+                "is_international": country != self._homes[user],
                 "metadata": {},
             }
 

@@ -10,11 +10,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from producer.simulator.cardholders import build_cardholders
-from producer.simulator.fraud import CAMPAIGN_DAYS, campaigns_of
-from producer.simulator.legitimate import legitimate_day
-from producer.simulator.merchants import build_merchants
+from producer.simulator.cards import CardWorld
 from producer.simulator.payments import DAY_MS, LEGITIMATE, MINUTE_MS, Payments
+from producer.simulator.terminals import TerminalWorld
+from producer.simulator.world import SCHEME, World
 
 LATE_SHARE = 0.005
 LATE_LIMIT_MS = 36 * 60 * MINUTE_MS
@@ -89,17 +88,25 @@ class Stream:
     """The stream of one seed. Nothing happens before `start_day` (days since 1970, UTC)."""
 
     def __init__(
-        self, seed: int, users: int, start_day: int, live_day: int | None = None, label_delay_scale: float = 1.0
+        self,
+        seed: int,
+        users: int,
+        start_day: int,
+        live_day: int | None = None,
+        label_delay_scale: float = 1.0,
+        *,
+        profile: str = "cards",
+        scheme: int = SCHEME,
     ) -> None:
         self.seed = seed
         self.start_day = start_day
-        self.merchants = build_merchants()
-        self.people = build_cardholders(users, seed, self.merchants)
+        self.world: World = (
+            TerminalWorld(seed, users) if profile == "terminal" else CardWorld(seed, users, start_day, scheme)
+        )
         self._live_ms = (live_day if live_day is not None else start_day) * DAY_MS
         self._label_delay_scale = label_delay_scale
-        # A late payment may arrive two days later, a campaign may last three weeks: both are cached that long.
+        # A late payment may arrive two days later.
         self._happened = lru_cache(maxsize=4)(self._make_happened)
-        self._campaigns = lru_cache(maxsize=CAMPAIGN_DAYS + 3)(self._make_campaigns)
         self._labels_from = lru_cache(maxsize=LABEL_LIMIT_DAYS + 3)(self._make_labels_from)
         self._block = lru_cache(maxsize=2)(self._make_block)
 
@@ -121,20 +128,12 @@ class Stream:
     def _rng(self, purpose: int, day: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, purpose, day])
 
-    def _make_campaigns(self, day: int) -> Payments:
-        if day < self.start_day:
-            return Payments.empty()
-        return campaigns_of(self.people, self.merchants, day, self._rng(1, day))
-
     def _make_happened(self, day: int) -> tuple[Payments, np.ndarray]:
         """Everything with an event time on `day`, and when it arrives."""
         if day < self.start_day:
             return Payments.empty(), np.empty(0, np.int64)
         rng = self._rng(2, day)
-        campaigns = Payments.concat([self._campaigns(d) for d in range(day - CAMPAIGN_DAYS, day + 1)])
-        payments = Payments.concat(
-            [legitimate_day(self.people, self.merchants, day, rng), campaigns.take(campaigns.event_ms // DAY_MS == day)]
-        )
+        payments = self.world.payments_of(day, rng)
         late = rng.random(len(payments)) < LATE_SHARE
         delay = np.minimum(rng.lognormal(4.2, 1.2, len(payments)) * MINUTE_MS, LATE_LIMIT_MS).astype(np.int64)
         return payments, payments.event_ms + late * delay

@@ -16,8 +16,17 @@ from producer.settings import Settings
 from producer.simulation import Simulation, load_or_start, write_atomically
 from producer.simulator.payments import DAY_MS
 from producer.simulator.stream import POSITIONS_A_DAY
+from producer.simulator.world import FIRST_SCHEME, SCHEME
 
-SIMULATION = Simulation(sim_seed=42, sim_users=100, label_delay_scale=1.0, start_day=20_000, live_day=20_045)
+SIMULATION = Simulation(
+    sim_seed=42,
+    sim_users=100,
+    label_delay_scale=1.0,
+    start_day=20_000,
+    live_day=20_045,
+    sim_profile="cards",
+    scheme=SCHEME,
+)
 
 
 def resume(*payments: int, labels: tuple[int, ...] | None = None) -> Resume:
@@ -47,6 +56,18 @@ def test_a_fresh_start_sends_everything(tmp_path: Path) -> None:
     start = combine(Resume.nothing(2), load_position(tmp_path / "position.json", SIMULATION, 2))
     assert not start.found_anything
     assert start.first_day(20_000) == start.first_label_day(20_000) == 20_000
+
+
+def test_the_position_of_an_earlier_release_counts(tmp_path: Path) -> None:
+    """A5: it names neither scheme nor profile, and its history is not sent again."""
+    file, earlier = tmp_path / "position.json", replace(SIMULATION, scheme=FIRST_SCHEME)
+    save_position(file, earlier, resume(day(3), day(3)))
+    content = json.loads(file.read_text())
+    for name in ("sim_profile", "scheme"):
+        del content["simulation"][name]
+    file.write_text(json.dumps(content))
+    assert load_position(file, earlier, 2).found_anything
+    assert not load_position(file, SIMULATION, 2).found_anything
 
 
 def test_the_position_of_another_simulation_does_not_count(tmp_path: Path) -> None:

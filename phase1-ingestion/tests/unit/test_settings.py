@@ -10,6 +10,7 @@ WRONG = [
     ({"PRODUCER_TPS": "abc"}, "PRODUCER_TPS=abc: must be a number of transactions a second above 0"),
     ({"PRODUCER_TPS": "-5"}, "PRODUCER_TPS=-5: must be a number"),
     ({"SIM_USERS": "many"}, "SIM_USERS=many:"),
+    ({"SIM_PROFILE": "shops"}, "SIM_PROFILE=shops:"),
     ({"SIMULATOR": "maybe"}, "SIMULATOR=maybe:"),
     ({"INVALID_RATE": "2"}, "INVALID_RATE=2:"),
     ({"FRAUD_BURST": "2"}, "FRAUD_BURST=2:"),

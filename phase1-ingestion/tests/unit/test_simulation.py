@@ -1,6 +1,7 @@
 """Which simulation a stack has, and what is missing of it in Kafka."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,17 @@ from producer.settings import Settings
 from producer.simulation import Simulation, load_or_start, new_simulation
 from producer.simulator.payments import DAY_MS
 from producer.simulator.stream import POSITIONS_A_DAY, Labels
+from producer.simulator.world import FIRST_SCHEME, SCHEME
 
-NEW = Simulation(sim_seed=42, sim_users=100, label_delay_scale=1.0, start_day=20_000, live_day=20_045)
+NEW = Simulation(
+    sim_seed=42,
+    sim_users=100,
+    label_delay_scale=1.0,
+    start_day=20_000,
+    live_day=20_045,
+    sim_profile="cards",
+    scheme=SCHEME,
+)
 
 
 def test_a_fresh_stack_has_a_backfill_and_then_a_runway() -> None:
@@ -31,10 +41,31 @@ def test_the_first_simulation_is_kept(tmp_path: Path) -> None:
     assert load_or_start(file, replace(NEW, start_day=20_010, live_day=20_055)) == NEW
 
 
+def test_a_fresh_stack_has_the_newest_ids_and_one_that_began_before_them_keeps_its_own(tmp_path: Path) -> None:
+    """The state of an earlier release names neither scheme nor profile."""
+    fresh, file = tmp_path / "fresh.json", tmp_path / "simulation.json"
+    assert load_or_start(fresh, NEW).scheme == load_or_start(fresh, NEW).scheme == SCHEME
+    assert load_or_start(fresh, NEW).stream().world.users[7] == "U0007"
+    earlier = {name: value for name, value in asdict(NEW).items() if name not in ("sim_profile", "scheme")}
+    file.write_text(json.dumps(earlier))
+    kept = load_or_start(file, NEW)
+    assert kept == replace(NEW, scheme=FIRST_SCHEME)
+    assert kept.stream().world.users[7] == "u0000007"
+    assert kept.stream().world.shops[1].merchant_id == "m00001"
+
+
+def test_a_profile_is_a_world_of_its_own(tmp_path: Path) -> None:
+    terminal = replace(NEW, sim_profile="terminal")
+    kept = load_or_start(tmp_path / "simulation.json", terminal)
+    assert load_or_start(tmp_path / "simulation.json", terminal) == kept
+    assert kept.stream().world.shops[1].merchant_id == "T001"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"sim_seed": 43}, "SIM_SEED=43: this stack's history was made with 42; set it back in .env, or start over"),
+        ({"sim_profile": "terminal"}, "SIM_PROFILE=terminal: this stack's history was made with cards"),
         ({"sim_users": 7}, "SIM_USERS=7: this stack's history was made with 100"),
         ({"label_delay_scale": 0.5}, "LABEL_DELAY_SCALE=0.5: this stack's history was made with 1.0"),
     ],
