@@ -44,7 +44,7 @@ def test_the_request_of_the_readme() -> None:
     answer = httpx2.post(f"{API_URL}/predict?explain=true", json=PAYMENT).raise_for_status().json()
     assert 0 <= answer["fraud_probability"] <= 1
     assert answer["model_version"] == ready()["model_version"]
-    assert answer["feature_source"] == "default"  # the simulator has no such cardholder
+    assert answer["feature_source"] == "stream"  # a cardholder of the simulated world
     assert answer["reasons"]
 
 

@@ -70,6 +70,11 @@ class Batch:
     labels: pd.DataFrame
 
 
+def merchant_id(number: int) -> str:
+    """An id of the simulator's first scheme, of its second, or one that the seed lacks."""
+    return f"m{number:05d}" if number < 20 else f"M{number:03d}" if number < 35 else f"x{number}"
+
+
 def make_payments(rng: np.random.Generator) -> pd.DataFrame:
     """All payments in the order of their event times; some share a millisecond with another of the same user."""
     milliseconds = np.sort(rng.integers(0, DAYS * 86_400_000, PAYMENTS))
@@ -82,9 +87,9 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
             # Not in the order of time, so that an id says nothing about the time.
             "transaction_id": [f"t{i:06d}" for i in rng.permutation(PAYMENTS)],
             "user_id": [f"u{i}" for i in user],
-            # Cents; the last merchants are not in the seed.
+            # Cents; the seed has merchants under the ids of the simulator's two schemes, the last ones are not in it.
             "amount": np.exp(rng.normal(4, 1.3, PAYMENTS)).round(2) + 0.01,
-            "merchant_id": [f"m{i:05d}" if i < 35 else f"x{i}" for i in merchant],
+            "merchant_id": [merchant_id(i) for i in merchant],
             "country": rng.choice(["DE", "FR", "US", "TH"], PAYMENTS, p=[0.7, 0.2, 0.07, 0.03]),
             "device_id": [f"d{u}-{d}" for u, d in zip(user, rng.integers(0, 4, PAYMENTS), strict=True)],
             "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),

@@ -31,10 +31,10 @@ ANYWHERE_SHARE = 0.08
 BIG_PURCHASE_SHARE = 0.001
 
 # Of all terminals and customers, the share whose fraud begins on a day.
-COMPROMISED_A_DAY = 0.00014
-MULTIPLIED_A_DAY = 0.0003
+COMPROMISED_A_DAY = 0.0001
+MULTIPLIED_A_DAY = 0.0002
 # How long it lasts: at least, and less than, so many days.
-COMPROMISED_DAYS = (28, 71)
+COMPROMISED_DAYS = (28, 85)
 MULTIPLIED_DAYS = (8, 22)
 # Of the payments at a compromised terminal, and of a customer whose spending multiplies, these are fraud.
 COMPROMISED_SHARE = 0.95
@@ -120,8 +120,8 @@ class TerminalWorld:
 
     def _make_outbreak(self, day: int) -> Outbreak:
         rng = np.random.default_rng([self._seed, 8, day])
-        terminals = rng.integers(0, len(self.shops), rng.poisson(COMPROMISED_A_DAY * len(self.shops)))
-        customers = rng.integers(0, len(self.users), rng.poisson(MULTIPLIED_A_DAY * len(self.users)))
+        terminals = rng.integers(0, len(self.shops), _due(COMPROMISED_A_DAY * len(self.shops), day))
+        customers = rng.integers(0, len(self.users), _due(MULTIPLIED_A_DAY * len(self.users), day))
         return Outbreak(
             terminals,
             day + rng.integers(*COMPROMISED_DAYS, len(terminals)),
@@ -144,3 +144,8 @@ class TerminalWorld:
             now = outbreak.customers_until > day
             factors[outbreak.customers[now]] = outbreak.factor[now]
         return factors
+
+
+def _due(rate: float, day: int) -> int:
+    """How many of `rate` a day fall on this day: evenly spread, so that small worlds have their share of fraud, too."""
+    return int((day + 1) * rate) - int(day * rate)

@@ -194,8 +194,10 @@ def test_a_thief_online_uses_another_device(scheme: int, own_devices_online: boo
     assert known[~online].mean() > 0.5
     assert known[online].any() == own_devices_online
     if not own_devices_online:
-        pairs = {(user, device) for user, device in zip(stolen.user[online], stolen.device[online], strict=True)}
-        assert len(pairs) == len(set(stolen.user[online].tolist()))
+        pairs = set(zip(stolen.user[online].tolist(), stolen.device[online].tolist(), strict=True))
+        users, devices = (set(column) for column in zip(*pairs, strict=True))
+        # A thief has one device, and a few cardholders lose their card twice.
+        assert len(devices) == len(pairs) < 1.1 * len(users)
 
 
 def test_labels_come_later_in_order_and_a_few_frauds_are_never_reported() -> None:
