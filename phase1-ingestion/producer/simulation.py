@@ -40,7 +40,7 @@ class Simulation:
 
 
 # What a simulation of an earlier release, which did not write it down, is.
-_UNWRITTEN = {"sim_profile": "cards", "scheme": FIRST_SCHEME}
+_UNWRITTEN: dict[str, Any] = {"sim_profile": "cards", "scheme": FIRST_SCHEME}
 
 
 def read_simulation(content: dict[str, Any]) -> Simulation:

@@ -1,4 +1,4 @@
-"""The profile `terminal`: fraud bound to terminals for weeks and to customers for days, without devices and countries."""
+"""The profile `terminal`: fraud bound to terminals for weeks and to customers for days; no devices, no countries."""
 
 from functools import lru_cache
 
@@ -59,7 +59,7 @@ def test_about_a_percent_is_fraud_of_three_kinds_from_the_first_day_on() -> None
     fraud = history().scenario != LEGITIMATE
     first_week = history().event_ms < (START + 7) * DAY_MS
     assert 0.004 < fraud.mean() < 0.014
-    assert 0.003 < fraud[first_week].mean()
+    assert fraud[first_week].mean() > 0.003
 
 
 def test_a_compromised_terminal_is_so_for_weeks_and_nearly_all_its_payments_are_fraud() -> None:
