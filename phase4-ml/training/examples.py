@@ -8,6 +8,8 @@ import numpy as np
 from features import FEATURES
 from numpy.typing import NDArray
 
+from training.delays import represented_frauds
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -84,14 +86,27 @@ def split_by_time(examples: Examples, split: Periods) -> tuple[Examples, Example
     """Training examples and holdout.
 
     A label that became known after the gap week was not there to learn from when the model was made. Such a fraud
-    counts as legitimate in training, as it would have on that day.
+    counts as legitimate in training, as it would have on that day; the known ones of its age have more weight instead.
     """
     before = examples.event_time < as_datetime64(split.train_end)
     train = examples.where(before)
     holdout = examples.where(examples.event_time >= as_datetime64(split.holdout_start))
-    known = train.known_at <= as_datetime64(split.holdout_start)
-    train.is_fraud[train.is_fraud & ~known] = False
+    made_at = as_datetime64(split.holdout_start)
+    late = train.is_fraud & ~(train.known_at <= made_at)
+    train.is_fraud[late] = False
+    train.weight[late] = 1.0
+    frauds = train.is_fraud
+    train.weight[frauds] = represented_frauds(train.event_time[frauds], train.known_at[frauds], made_at)
     return train, holdout
+
+
+def validation_parts(learned: Examples) -> tuple[Examples, Examples]:
+    """The training period, split again by the same rules: examples to learn from, and its last week to try that on.
+
+    The holdout is not part of it, so what is chosen by it is evaluated on payments that had no say.
+    """
+    start, end = (moment.item().replace(tzinfo=UTC) for moment in (learned.event_time.min(), learned.event_time.max()))
+    return split_by_time(learned, periods(start, end))
 
 
 def as_datetime64(moment: datetime | None) -> np.datetime64:

@@ -6,10 +6,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from features import FEATURES
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
-from training.evaluate import BINS, Report, Scores, metric_name, scenarios
+from training.evaluate import Report, Scores, calibration_error, metric_name, reliability, scenarios
 from training.examples import Examples
 
 mpl.use("Agg")
@@ -41,11 +40,15 @@ def _precision_recall(holdout: Examples, scores: Scores, report: Report) -> Figu
 
 
 def _calibration(holdout: Examples, scores: Scores) -> Figure:
-    observed, predicted = calibration_curve(holdout.is_fraud, scores, n_bins=BINS)
+    """The bins of the expected calibration error; logarithmic, since most payments have a score far below 1 %."""
+    bins = reliability(holdout.is_fraud, scores)
+    # A bin without frauds has no place on a logarithmic axis: it is drawn at the bottom.
+    lowest = 0.1 / len(scores)
     figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-    axes.plot([0, 1], [0, 1], linestyle=":", color="gray", label="perfect")
-    axes.plot(predicted, observed, "o-", label="model")
-    axes.set(xlabel="mean score", ylabel="share of frauds", title="calibration")
+    axes.plot([lowest, 1], [lowest, 1], linestyle=":", color="gray", label="perfect")
+    axes.plot(np.maximum(bins.mean_score, lowest), np.maximum(bins.rate, lowest), "o-", label="model")
+    axes.set(xscale="log", yscale="log", xlabel="mean score", ylabel="share of frauds")
+    axes.set_title(f"calibration: expected error {calibration_error(holdout.is_fraud, scores):.4f}")
     axes.legend()
     return figure
 

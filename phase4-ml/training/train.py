@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -25,10 +24,11 @@ from mlflow.models import infer_signature
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training import registry
+from training.calibration import CalibratedClassifier, prior_correction
 from training.compare import Comparison, compare
 from training.enough import TooFewExamples
 from training.estimators import fit, scores
-from training.evaluate import Report, evaluate
+from training.evaluate import Report, calibration_error, evaluate
 from training.examples import Examples, split_by_time
 from training.export import check_parity, export_onnx
 from training.gold import Dataset, load_dataset, print_progress
@@ -36,9 +36,14 @@ from training.plots import draw_plots
 from training.promotion import Decision, judge
 from training.reference import reference
 from training.settings import Settings
+from training.validation import find_correction
 
-# skops asks about these when it loads a forest, or gradient boosting; this program made them, so they are trusted.
-OWN_TYPES = ["sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+# skops asks about these when it loads a model; this program made them, so they are trusted.
+OWN_TYPES = [
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "training.calibration.CalibratedClassifier",
+]
 
 # About the future of the packages; of no use to the person who trains.
 warnings.filterwarnings("ignore", category=FutureWarning)
@@ -49,7 +54,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="mlflow.*")
 class Trained:
     """A fitted model, and what the holdout says of it."""
 
-    model: Any
+    model: CalibratedClassifier
     onnx: bytes
     learned: Examples
     holdout: Examples
@@ -111,7 +116,7 @@ def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
     learned, holdout = split_by_time(dataset.examples, dataset.split)
     print_progress(f"{settings.training_model}: {len(learned):,} examples with {learned.is_fraud.sum():,} frauds")
     started = time.monotonic()
-    model = fit(settings, learned)
+    model = CalibratedClassifier.of(fit(settings, learned), find_correction(settings, learned))
     seconds = time.monotonic() - started
     print_progress(
         f"trained in {seconds:.0f} s; the holdout has {len(holdout):,} payments with {holdout.is_fraud.sum():,} frauds"
@@ -121,7 +126,18 @@ def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
     onnx = export_onnx(model)
     report.metrics["onnx_largest_difference"] = check_parity(onnx, holdout, holdout_scores)
     report.metrics["fit_seconds"] = seconds
+    report.metrics |= correction_metrics(settings, model, holdout)
     return Trained(model, onnx, learned, holdout, holdout_scores, report)
+
+
+def correction_metrics(settings: Settings, model: CalibratedClassifier, holdout: Examples) -> dict[str, float]:
+    """The correction, and the error of the prior correction alone, to see what the recalibration is worth."""
+    prior = CalibratedClassifier.of(model.classifier, prior_correction(settings.training_fraud_weight))
+    return {
+        "calibration_slope": model.slope,
+        "calibration_offset": model.offset,
+        "calibration_error_of_prior_correction": calibration_error(holdout.is_fraud, scores(prior, holdout)),
+    }
 
 
 def log_data(settings: Settings, dataset: Dataset, trained: Trained) -> None:
@@ -168,7 +184,7 @@ def baselines(holdout: Examples, measured: Comparison) -> dict[str, float]:
 
 def log_plots(trained: Trained) -> None:
     """The figures, under plots/."""
-    for name, figure in draw_plots(trained.model, trained.holdout, trained.scores, trained.report).items():
+    for name, figure in draw_plots(trained.model.classifier, trained.holdout, trained.scores, trained.report).items():
         mlflow.log_figure(figure, f"plots/{name}")
         plt.close(figure)
 
@@ -204,6 +220,8 @@ def log_model(trained: Trained) -> str:
         pyfunc_predict_fn="predict_proba",
         serialization_format="skops",
         skops_trusted_types=OWN_TYPES,
+        # Another program that loads it needs CalibratedClassifier.
+        code_paths=[str(Path(__file__).parent)],
         registered_model_name=MODEL_NAME,
     )
     return str(logged.registered_model_version)
@@ -211,7 +229,15 @@ def log_model(trained: Trained) -> str:
 
 def print_result(report: Report, measured: Comparison) -> None:
     """The result, for a person."""
-    for name in ("auc_roc", "average_precision", "card_precision_at_100", "recall_high", "precision_high"):
+    for name in (
+        "auc_roc",
+        "average_precision",
+        "card_precision_at_100",
+        "recall_high",
+        "precision_high",
+        "calibration_error",
+        "mean_score_to_base_rate",
+    ):
         print_progress(f"  {name:<24} {report.metrics[name]:.4f}")
     served = measured.served
     print_progress(

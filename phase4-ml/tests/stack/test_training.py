@@ -219,6 +219,9 @@ def test_a_run_leaves_what_serving_takes(own: Registry, parts: tuple[Examples, E
     assert {"auc_roc", "average_precision", "card_precision_at_100", "brier", "spree.recall_high"} <= set(
         run.data.metrics
     )
+    # F3: the mean score of the holdout is its rate of fraud.
+    assert run.data.metrics["mean_score_to_base_rate"] == pytest.approx(1, abs=0.2)
+    assert run.data.metrics["brier"] < run.data.metrics["brier_of_base_rate"]
 
 
 @pytest.mark.parametrize("name", MODELS)

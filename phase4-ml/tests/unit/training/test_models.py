@@ -10,6 +10,7 @@ from fraud_common.errors import UserError
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 from training import estimators, evaluate
+from training.calibration import CalibratedClassifier, Correction
 from training.estimators import fit, scores
 from training.examples import Examples, split_by_time
 from training.export import check_parity, export_onnx
@@ -89,8 +90,10 @@ def test_a_weight_for_frauds_raises_their_scores(parts: tuple[Examples, Examples
 @pytest.mark.parametrize("name", MODELS)
 def test_onnx_answers_as_scikit_learn_does(parts: tuple[Examples, Examples], name: str) -> None:
     learned, holdout = (part.where(np.arange(len(part)) < 2_000) for part in parts)
-    model = fit(UNWEIGHTED.model_copy(update={"training_model": name}), learned)
-    assert check_parity(export_onnx(model), holdout, scores(model, holdout)) < 1e-5
+    classifier = fit(UNWEIGHTED.model_copy(update={"training_model": name}), learned)
+    for correction in (Correction(1.0, 0.0), Correction(0.7, -2.3), Correction(1.4, 0.5)):
+        model = CalibratedClassifier.of(classifier, correction)
+        assert check_parity(export_onnx(model), holdout, scores(model, holdout)) < 1e-5
 
 
 def test_a_model_whose_onnx_differs_is_refused(parts: tuple[Examples, Examples], forest: tuple[Any, Any]) -> None:
@@ -99,7 +102,7 @@ def test_a_model_whose_onnx_differs_is_refused(parts: tuple[Examples, Examples],
     wrong = forest_scores.copy()
     wrong[7] += 1e-4
     with pytest.raises(UserError, match=r"differ by up to 0\.0001 .*1 of .* payments\): this model is not registered"):
-        check_parity(export_onnx(model), holdout, wrong)
+        check_parity(export_onnx(CalibratedClassifier(model)), holdout, wrong)
 
 
 @pytest.mark.parametrize("name", ["random_forest", "logistic_regression"])
