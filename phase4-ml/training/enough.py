@@ -99,6 +99,29 @@ def check_enough(settings: Settings, counts: Counts, split: Periods, history: Hi
     )
 
 
+def leave_out_warm_up(settings: Settings, split: Periods, warm: Periods, counts: Counts) -> tuple[bool, str]:
+    """Whether to learn only from examples with full windows, and what was decided, for the log.
+
+    Frauds that are learned with windows that are too short are better than too few frauds; and so are many days better
+    than a few, since those have only the fraud campaigns of a few days.
+
+    Args:
+        settings: TRAINING_MINIMUM_FRAUDS is needed.
+        split: with the first days of the history, which is what is decided about.
+        warm: the same periods without them.
+        counts: of the latter.
+    """
+    if warm == split:
+        return False, "all examples have full windows"
+    first = f"the warm-up, from {split.start:%Y-%m-%d} to {min(warm.start, split.train_end):%Y-%m-%d},"
+    if split.train_end - warm.start < (split.train_end - split.start) / 2:
+        return False, f"{first} is kept, since less than half of the training period would remain"
+    minimum = settings.training_minimum_frauds
+    if min(counts.frauds, counts.legitimate) < minimum:
+        return False, f"{first} is kept, since only {counts.frauds} frauds would remain, and {minimum} are needed"
+    return True, f"{first} is left out: until then the windows of features are not full"
+
+
 def nothing_matured(payments: int, start: datetime | None, end: datetime | None) -> str:
     """Why there is not a single example, from the payments in Silver and their first and last event time."""
     empty = "no payment has matured yet (gold.mart_training_examples is empty)"

@@ -1,14 +1,17 @@
 """Training examples as arrays, and their split by time, which respects the delay of labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from features import FEATURES
+from features import FEATURES, LONGEST_WINDOW_SECONDS
 from numpy.typing import NDArray
 
 from training.delays import represented_frauds
+
+# So long after the first payment of a history, windows begin to be full.
+WARM_UP = timedelta(seconds=LONGEST_WINDOW_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,15 @@ def periods(start: datetime, end: datetime, enough_since: datetime | None = None
     if enough_since is not None:
         holdout_start = min(holdout_start, max(enough_since, end - quarter))
     return Periods(start, holdout_start - week, holdout_start, end)
+
+
+def without_warm_up(split: Periods, history_start: datetime) -> Periods:
+    """The same periods, learning only from examples whose longest window is full; unchanged if all are.
+
+    A payment on day 5 of a history has no more than five days behind it, which looks like a new cardholder, and no
+    later payment looks like that.
+    """
+    return replace(split, start=max(split.start, history_start + WARM_UP))
 
 
 def split_by_time(examples: Examples, split: Periods) -> tuple[Examples, Examples]:

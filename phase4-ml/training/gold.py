@@ -16,8 +16,16 @@ from trino.dbapi import Cursor
 from trino.exceptions import Error as TrinoError
 from trino.exceptions import TrinoUserError
 
-from training.enough import Counts, History, TooFewExamples, check_enough, holdout_minimum, nothing_matured
-from training.examples import Examples, Periods, as_datetime64, periods
+from training.enough import (
+    Counts,
+    History,
+    TooFewExamples,
+    check_enough,
+    holdout_minimum,
+    leave_out_warm_up,
+    nothing_matured,
+)
+from training.examples import Examples, Periods, as_datetime64, periods, without_warm_up
 from training.sample import HASH_BITS, Sample, plan_sample, weigh_sample
 from training.settings import Settings
 
@@ -37,6 +45,8 @@ class Dataset:
     # How many days of matured payments there are; the examples are from the last TRAINING_DAYS.
     history_days: int
     examples: Examples
+    # What was decided about examples whose windows are not full.
+    warm_up: str
 
 
 def load_dataset(settings: Settings) -> Dataset:
@@ -50,16 +60,21 @@ def load_dataset(settings: Settings) -> Dataset:
         source = f"{TABLE} for version as of {version}"
         history = _history(cursor, source)
         split = _periods_of(cursor, source, settings, history)
+        warm = without_warm_up(split, history.start)
+        counts = _count(cursor, source, split)
+        warm_counts = _count(cursor, source, warm) if warm != split else counts
+        left_out, warm_up = leave_out_warm_up(settings, split, warm, warm_counts)
+        if left_out:
+            split, counts = warm, warm_counts
         print_progress(
             f"examples of Delta version {version}: learn from {split.start:%Y-%m-%d} to {split.train_end:%Y-%m-%d}, "
-            f"evaluate from {split.holdout_start:%Y-%m-%d} to {split.end:%Y-%m-%d}"
+            f"evaluate from {split.holdout_start:%Y-%m-%d} to {split.end:%Y-%m-%d}; {warm_up}"
         )
-        counts = _count(cursor, source, split)
         check_enough(settings, counts, split, history)
         sample = plan_sample(settings, counts)
         examples = _read(cursor, source, split, sample)
     weigh_sample(examples, sample, split)
-    return Dataset(f"delta.{settings.gold_schema}.{TABLE}", version, split, int(history.days), examples)
+    return Dataset(f"delta.{settings.gold_schema}.{TABLE}", version, split, int(history.days), examples, warm_up)
 
 
 def print_progress(text: str) -> None:

@@ -78,6 +78,7 @@ def test_all_frauds_the_holdout_and_a_sample_are_read(gold: Settings) -> None:
     dataset = load_dataset(gold)
     split, examples = dataset.split, dataset.examples
     assert split.end - split.start == timedelta(days=28) and dataset.history_days == 28
+    assert "is kept, since less than half of the training period would remain" in dataset.warm_up
     numbers = examples.amount.astype(int)
     # The payment 28 days before the newest one; the sample need not have it.
     first = 2 * 24 - 1
@@ -155,7 +156,7 @@ class Registry:
         """One whole run; returns the version that it made."""
         # Each run relabels its examples.
         examples = self.examples.where(np.arange(len(self.examples)))
-        dataset = Dataset("generated", 7, SPLIT, DAYS, examples)
+        dataset = Dataset("generated", 7, SPLIT, DAYS, examples, "all examples have full windows")
         train.train(self.settings.model_copy(update={"training_model": model, **settings}), self.client, dataset)
         return registry.versions(self.client)[0]
 

@@ -112,7 +112,7 @@ def test_without_evidence_the_prior_correction_is_all(why: str) -> None:
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return Dataset("generated", 7, SPLIT, DAYS, world(40_000, seed=5))
+    return Dataset("generated", 7, SPLIT, DAYS, world(40_000, seed=5), "all examples have full windows")
 
 
 @pytest.mark.parametrize("name", ["hist_gradient_boosting", "logistic_regression"])

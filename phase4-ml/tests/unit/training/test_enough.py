@@ -15,9 +15,10 @@ from training.enough import (
     check_enough,
     days_needed,
     holdout_minimum,
+    leave_out_warm_up,
     nothing_matured,
 )
-from training.examples import periods
+from training.examples import periods, without_warm_up
 from training.settings import Settings
 from training_world import START
 
@@ -152,3 +153,42 @@ def test_too_few_examples_fail_a_command_and_skip_the_weekly_run(
         train.main()
     assert ended.value.code == code
     assert "too few frauds" in capsys.readouterr().err
+
+
+def warm_up(history_days: int, frauds_left: int, **settings: int) -> tuple[bool, str]:
+    """What is decided for a model of a history of so many matured days, with so many frauds in full windows."""
+    of = Settings(**settings)
+    end = START + timedelta(days=history_days)
+    split = periods(max(START, end - timedelta(days=of.training_days)), end)
+    return leave_out_warm_up(of, split, without_warm_up(split, START), Counts(frauds_left, 10_000, 500, 10_000))
+
+
+def test_the_first_30_days_are_left_out() -> None:
+    """F2: of 61 matured days a model learns from day 16 on, and from day 30 on without the warm-up."""
+    assert warm_up(61, 4_000) == (
+        True,
+        "the warm-up, from 2026-01-17 to 2026-01-31, is left out: until then the windows of features are not full",
+    )
+
+
+@pytest.mark.parametrize(
+    ("days", "frauds", "why"),
+    [
+        (75, 4_000, "all examples have full windows"),
+        (31, 0, "from 2026-01-01 to 2026-01-18, is kept, since less than half of the training period would remain"),
+        (50, 700, "is kept, since less than half of the training period would remain"),
+        (61, 49, "is kept, since only 49 frauds would remain, and 50 are needed"),
+    ],
+    ids=["an old history", "the first model", "a few days more", "few frauds"],
+)
+def test_nothing_is_left_out_if_too_little_remains(days: int, frauds: int, why: str) -> None:
+    """F2: and the log says why."""
+    left_out, reason = warm_up(days, frauds)
+    assert not left_out and why in reason
+
+
+def test_a_long_training_period_starts_with_full_windows() -> None:
+    end = START + timedelta(days=166)
+    warm = without_warm_up(periods(START, end), START)
+    assert (warm.start, warm.end) == (START + timedelta(days=30), end)
+    assert warm_up(166, 200, training_days=166)[0]
