@@ -50,21 +50,26 @@ class Model:
     typical: NDArray[np.float32]
     trained_at: datetime | None
     session: onnxruntime.InferenceSession
+    # Where its features are among FEATURES; None if it takes all of them as they are.
+    columns: NDArray[np.intp] | None
 
     def probabilities(self, matrix: NDArray[np.float32]) -> list[float]:
-        """The probability of fraud of each row."""
-        return self.session.run((OUTPUT,), {INPUT: matrix})[0][:, 1].tolist()
+        """The probability of fraud of each row, which has all FEATURES."""
+        own = matrix if self.columns is None else matrix.take(self.columns, axis=1)
+        return self.session.run((OUTPUT,), {INPUT: own})[0][:, 1].tolist()
 
 
 def load_model(folder: Path, version: str) -> Model:
     """Load a model from its two files, and check that it can serve.
 
     Raises:
-        RefusedModelError: it has other features than this program, or can't be used.
+        RefusedModelError: it needs features that this program does not compute, or can't be used.
     """
     try:
         described: dict[str, Any] = json.loads((folder / "model.json").read_text())
-        check_features(described["features"])
+        names: list[str] = described["features"]
+        check_features(names)
+        typical = {name: described["typical"][name] for name in names}
         options = onnxruntime.SessionOptions()
         # Scoring one row takes less time than handing it to another thread.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -73,11 +78,13 @@ def load_model(folder: Path, version: str) -> Model:
             version=version,
             medium=float(described["thresholds"]["medium"]),
             high=float(described["thresholds"]["high"]),
-            typical=np.array([described["typical"][name] for name in FEATURES], dtype=np.float32),
+            # What the model does not take has no effect, whatever its value.
+            typical=np.array([typical.get(name, 0.0) for name in FEATURES], dtype=np.float32),
             trained_at=_moment(described.get("trained_at")),
             session=onnxruntime.InferenceSession(
                 (folder / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
             ),
+            columns=None if names == list(FEATURES) else np.array([FEATURES.index(name) for name in names]),
         )
         # The first calls are slow, so they happen here.
         for rows in (1, 2, len(FEATURES)):
@@ -95,18 +102,16 @@ def load_model(folder: Path, version: str) -> Model:
 
 
 def check_features(names: list[str]) -> None:
-    """Check that a model was trained on exactly the features that this program computes, in the same order.
+    """Check that this program computes all features of a model, which may be any of FEATURES in any order.
 
     Raises:
-        RefusedModelError: it was not.
+        RefusedModelError: it does not.
     """
-    if names == list(FEATURES):
-        return
-    missing, unknown = sorted(set(names) - set(FEATURES)), sorted(set(FEATURES) - set(names))
-    raise RefusedModelError(
-        f"it was trained on other features than this program computes (it also needs {missing}, it does not know "
-        f"{unknown}, or their order differs); train it with the same features.py, or update the API"
-    )
+    if missing := sorted(set(names) - set(FEATURES)):
+        raise RefusedModelError(
+            f"it needs features that this program does not compute ({', '.join(missing)}); train it with the same "
+            "features.py, or update the API"
+        )
 
 
 class ModelStore:

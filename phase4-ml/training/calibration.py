@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-# A forest whose trees agree answers 0 or 1, which have no logarithm.
-SMALLEST = 1e-6
+# A forest whose trees agree answers 0 or 1, which have no logarithm. In ONNX's 32 bits the distance of a score from 1 is
+# no more exact than a hundredth of this.
+SMALLEST = 1e-5
 # With fewer frauds than this the two numbers of a recalibration would be chance.
 RECALIBRATION_FRAUDS = 50
 
@@ -38,7 +39,7 @@ def prior_correction(fraud_weight: float) -> Correction:
 def recalibration(
     prior: Correction, scores: NDArray[np.float64], is_fraud: NDArray[np.bool_], weight: NDArray[np.float64]
 ) -> Correction:
-    """Platt's method on log-odds, on a validation week that the model has not seen.
+    """Platt's method on log-odds, on the last days of the training period, which the model has not seen.
 
     Returns the prior correction where there are too few frauds, or where the scores don't rank the frauds.
 
@@ -57,7 +58,8 @@ def recalibration(
 
 def log_odds(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """The logarithm of p / (1 - p), for p between SMALLEST and 1 - SMALLEST."""
-    return np.log(np.maximum(scores, SMALLEST)) - np.log(np.maximum(1 - scores, SMALLEST))
+    exact = scores.astype(float)
+    return np.log(np.maximum(exact, SMALLEST)) - np.log(np.maximum(1 - exact, SMALLEST))
 
 
 class CalibratedClassifier(ClassifierMixin, BaseEstimator):
@@ -82,6 +84,11 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):
     def classes_(self) -> NDArray[Any]:
         """The classifier's two classes, legitimate first."""
         return self.classifier.classes_
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many features it takes."""
+        return self.classifier.n_features_in_
 
     def predict_proba(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """The probability of each class, shape (n, 2)."""

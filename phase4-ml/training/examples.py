@@ -1,5 +1,6 @@
 """Training examples as arrays, and their split by time, which respects the delay of labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -94,6 +95,20 @@ def without_warm_up(split: Periods, history_start: datetime) -> Periods:
     return replace(split, start=max(split.start, history_start + WARM_UP))
 
 
+def varying_features(examples: Examples) -> tuple[str, ...]:
+    """The features that have more than one value, in the order of FEATURES.
+
+    The others teach nothing, and a forest that draws its columns would draw them in vain.
+    """
+    varies = examples.matrix.min(axis=0) != examples.matrix.max(axis=0)
+    return tuple(name for name, kept in zip(FEATURES, varies, strict=True) if kept)
+
+
+def select_features(matrix: NDArray[np.float32], features: Sequence[str]) -> NDArray[np.float32]:
+    """Of the columns FEATURES those of a model, in its order."""
+    return matrix.take([FEATURES.index(name) for name in features], axis=1)
+
+
 def split_by_time(examples: Examples, split: Periods) -> tuple[Examples, Examples]:
     """Training examples and holdout.
 
@@ -110,15 +125,6 @@ def split_by_time(examples: Examples, split: Periods) -> tuple[Examples, Example
     frauds = train.is_fraud
     train.weight[frauds] = represented_frauds(train.event_time[frauds], train.known_at[frauds], made_at)
     return train, holdout
-
-
-def validation_parts(learned: Examples) -> tuple[Examples, Examples]:
-    """The training period, split again by the same rules: examples to learn from, and its last week to try that on.
-
-    The holdout is not part of it, so what is chosen by it is evaluated on payments that had no say.
-    """
-    start, end = (moment.item().replace(tzinfo=UTC) for moment in (learned.event_time.min(), learned.event_time.max()))
-    return split_by_time(learned, periods(start, end))
 
 
 def as_datetime64(moment: datetime | None) -> np.datetime64:

@@ -1,11 +1,11 @@
 """The plots of a training run: precision and recall, calibration, importance, score by scenario."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from features import FEATURES
 from sklearn.metrics import precision_recall_curve
 
 from training.evaluate import Report, Scores, calibration_error, metric_name, reliability, scenarios
@@ -16,13 +16,15 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 
-def draw_plots(model: Any, holdout: Examples, scores: Scores, report: Report) -> dict[str, Figure]:
-    """Figures by file name; the importance only if the model has one."""
+def draw_plots(
+    model: Any, features: Sequence[str], holdout: Examples, scores: Scores, report: Report
+) -> dict[str, Figure]:
+    """Figures by file name; the importance of the model's features only if the model has one."""
     return {
         "precision_recall.png": _precision_recall(holdout, scores, report),
         "calibration.png": _calibration(holdout, scores),
         "score_by_scenario.png": _by_scenario(holdout, scores, report),
-    } | ({"importance.png": _importance(model)} if hasattr(model, "feature_importances_") else {})
+    } | ({"importance.png": _importance(model, features)} if hasattr(model, "feature_importances_") else {})
 
 
 def _precision_recall(holdout: Examples, scores: Scores, report: Report) -> Figure:
@@ -53,10 +55,10 @@ def _calibration(holdout: Examples, scores: Scores) -> Figure:
     return figure
 
 
-def _importance(model: Any) -> Figure:
+def _importance(model: Any, features: Sequence[str]) -> Figure:
     order = np.argsort(model.feature_importances_)[-20:]
     figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
-    axes.barh([FEATURES[i] for i in order], model.feature_importances_[order])
+    axes.barh([features[i] for i in order], model.feature_importances_[order])
     axes.set(xlabel="importance (decrease in impurity)", title="the 20 most important features")
     return figure
 

@@ -23,7 +23,7 @@ from serving.rules_1 import VERSION as RULES
 from serving.rules_1 import Rules
 
 from training.compare import Serving
-from training.examples import Examples
+from training.examples import Examples, select_features
 from training.export import onnx_scores
 from training.promotion import Decision
 from training.settings import Settings
@@ -74,7 +74,8 @@ def in_production(client: mlflow.MlflowClient) -> ModelVersion | None:
 def serving_now(client: mlflow.MlflowClient, holdout: Examples) -> Serving:
     """What scores payments now, with its scores of this holdout: the Production model, else rules-1.
 
-    The API refuses a Production model that was trained on other features, so then, too, rules-1 serves.
+    A Production model may have been trained on some of the features. The API refuses one that needs others, so then,
+    too, rules-1 serves.
 
     Raises:
         UserError: MLflow can't say what is in Production.
@@ -84,8 +85,8 @@ def serving_now(client: mlflow.MlflowClient, holdout: Examples) -> Serving:
         return Serving(RULES, rules_scores(holdout), "nothing is in Production")
     folder = mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path="serving")
     served = ServedModel.read(folder)
-    if served.features != list(FEATURES):
-        note = f"version {version.version} in Production was trained on other features, so it can't score"
+    if missing := sorted(set(served.features) - set(FEATURES)):
+        note = f"version {version.version} in Production needs features that are gone ({', '.join(missing)})"
         return Serving(RULES, rules_scores(holdout), note)
     return Serving("Production", served.scores(holdout.matrix))
 
@@ -109,8 +110,8 @@ class ServedModel:
         return cls((path / "model.onnx").read_bytes(), json.loads((path / "model.json").read_text())["features"])
 
     def scores(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The probability of fraud of each row."""
-        return onnx_scores(self.onnx, matrix)
+        """The probability of fraud of each row, which has all FEATURES."""
+        return onnx_scores(self.onnx, select_features(matrix, self.features))
 
 
 def promote(client: mlflow.MlflowClient, version: str, decision: Decision) -> None:

@@ -29,7 +29,7 @@ from training.compare import Comparison, compare
 from training.enough import TooFewExamples
 from training.estimators import fit, scores
 from training.evaluate import Report, calibration_error, evaluate
-from training.examples import Examples, split_by_time
+from training.examples import Examples, select_features, split_by_time, varying_features
 from training.export import check_parity, export_onnx
 from training.gold import Dataset, load_dataset, print_progress
 from training.plots import draw_plots
@@ -55,6 +55,7 @@ class Trained:
     """A fitted model, and what the holdout says of it."""
 
     model: CalibratedClassifier
+    features: tuple[str, ...]
     onnx: bytes
     learned: Examples
     holdout: Examples
@@ -114,29 +115,44 @@ def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
         UserError: ONNX and scikit-learn disagree about the scores.
     """
     learned, holdout = split_by_time(dataset.examples, dataset.split)
-    print_progress(f"{settings.training_model}: {len(learned):,} examples with {learned.is_fraud.sum():,} frauds")
+    features = varying_features(learned)
+    print_progress(
+        f"{settings.training_model}: {len(learned):,} examples with {learned.is_fraud.sum():,} frauds; "
+        f"{len(features)} features{_dropped(features)}"
+    )
     started = time.monotonic()
-    model = CalibratedClassifier.of(fit(settings, learned), find_correction(settings, learned))
+    correction = find_correction(settings, learned, features)
+    model = CalibratedClassifier.of(fit(settings, learned, features), correction)
     seconds = time.monotonic() - started
     print_progress(
         f"trained in {seconds:.0f} s; the holdout has {len(holdout):,} payments with {holdout.is_fraud.sum():,} frauds"
     )
-    holdout_scores = scores(model, holdout)
+    holdout_scores = scores(model, holdout, features)
     report = evaluate(settings, holdout, holdout_scores)
     onnx = export_onnx(model)
-    report.metrics["onnx_largest_difference"] = check_parity(onnx, holdout, holdout_scores)
+    report.metrics["onnx_largest_difference"] = check_parity(
+        onnx, select_features(holdout.matrix, features), holdout_scores
+    )
     report.metrics["fit_seconds"] = seconds
-    report.metrics |= correction_metrics(settings, model, holdout)
-    return Trained(model, onnx, learned, holdout, holdout_scores, report)
+    trained = Trained(model, features, onnx, learned, holdout, holdout_scores, report)
+    report.metrics.update(correction_metrics(settings, trained))
+    return trained
 
 
-def correction_metrics(settings: Settings, model: CalibratedClassifier, holdout: Examples) -> dict[str, float]:
+def _dropped(features: tuple[str, ...]) -> str:
+    """The features that are constant in the training data, in words."""
+    dropped = [name for name in FEATURES if name not in features]
+    return f", without {', '.join(dropped)}, which have only one value" if dropped else ""
+
+
+def correction_metrics(settings: Settings, trained: Trained) -> dict[str, float]:
     """The correction, and the error of the prior correction alone, to see what the recalibration is worth."""
-    prior = CalibratedClassifier.of(model.classifier, prior_correction(settings.training_fraud_weight))
+    prior = CalibratedClassifier.of(trained.model.classifier, prior_correction(settings.training_fraud_weight))
+    without = scores(prior, trained.holdout, trained.features)
     return {
-        "calibration_slope": model.slope,
-        "calibration_offset": model.offset,
-        "calibration_error_of_prior_correction": calibration_error(holdout.is_fraud, scores(prior, holdout)),
+        "calibration_slope": trained.model.slope,
+        "calibration_offset": trained.model.offset,
+        "calibration_error_of_prior_correction": calibration_error(trained.holdout.is_fraud, without),
     }
 
 
@@ -157,6 +173,8 @@ def log_data(settings: Settings, dataset: Dataset, trained: Trained) -> None:
             "frauds": int(trained.learned.is_fraud.sum()),
             "holdout_examples": len(trained.holdout),
             "holdout_frauds": int(trained.holdout.is_fraud.sum()),
+            "features": len(trained.features),
+            "constant_features": ", ".join(name for name in FEATURES if name not in trained.features) or "none",
         }
     )
 
@@ -185,7 +203,8 @@ def baselines(holdout: Examples, measured: Comparison) -> dict[str, float]:
 
 def log_plots(trained: Trained) -> None:
     """The figures, under plots/."""
-    for name, figure in draw_plots(trained.model.classifier, trained.holdout, trained.scores, trained.report).items():
+    figures = draw_plots(trained.model.classifier, trained.features, trained.holdout, trained.scores, trained.report)
+    for name, figure in figures.items():
         mlflow.log_figure(figure, f"plots/{name}")
         plt.close(figure)
 
@@ -193,11 +212,11 @@ def log_plots(trained: Trained) -> None:
 def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
     """Under serving/: the model in ONNX, its features, thresholds and typical values, and the reference of drift."""
     learned = trained.learned
-    typical = np.median(learned.matrix[~learned.is_fraud], axis=0)
+    typical = np.median(select_features(learned.matrix[~learned.is_fraud], trained.features), axis=0)
     described = {
-        "features": list(FEATURES),
+        "features": list(trained.features),
         "thresholds": asdict(trained.report.thresholds),
-        "typical": dict(zip(FEATURES, map(float, typical), strict=True)),
+        "typical": dict(zip(trained.features, map(float, typical), strict=True)),
         "algorithm": settings.training_model,
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_id": run_id,
@@ -212,7 +231,7 @@ def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
 
 def log_model(trained: Trained) -> str:
     """Register the model itself, to load with scikit-learn; returns its version."""
-    model, example = trained.model, trained.learned.matrix[:5]
+    model, example = trained.model, select_features(trained.learned.matrix[:5], trained.features)
     logged = mlflow.sklearn.log_model(
         model,
         name="model",

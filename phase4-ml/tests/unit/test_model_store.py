@@ -5,11 +5,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from example_model import example_model
 from features import FEATURES
-from serving.model_store import ModelStore, RefusedModelError, load_model
+from serving.model_store import INPUT, ModelStore, RefusedModelError, load_model
+from serving.predictor import explain_score
 from serving.settings import Settings
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +67,31 @@ def test_thresholds_are_those_of_the_model_file(tmp_path: Path, files: tuple[byt
     assert (model.medium, model.high) == (0.1, 0.7)
 
 
+def test_a_model_takes_its_features_by_name(tmp_path: Path) -> None:
+    """One that was trained on some of the features, in an order of its own; the others have no effect."""
+    names = [FEATURES[3], FEATURES[0]]
+    random = np.random.default_rng(1)
+    matrix = random.normal(0, 1, (500, len(FEATURES))).astype(np.float32)
+    own = matrix[:, [3, 0]]
+    classifier = LogisticRegression().fit(own, own[:, 0] > own[:, 1] + random.normal(0, 1, len(own)))
+    onnx = to_onnx(classifier, own[:1], options={"zipmap": False}, target_opset=18)
+    onnx.graph.input[0].name = INPUT
+    onnx.graph.node[0].input[0] = INPUT
+    described = {"features": names, "thresholds": {"medium": 0.3, "high": 0.6}, "typical": {names[0]: 0.5, names[1]: 2}}
+    model = load_model(write(tmp_path / "1-a", onnx.SerializeToString(), described), "1")
+    expected = classifier.predict_proba(own)[:, 1]
+    assert model.probabilities(matrix) == pytest.approx(expected, abs=1e-5)
+    assert (model.typical[3], model.typical[0], model.typical[1]) == (0.5, 2.0, 0.0)
+
+    reasons = explain_score(model, matrix[7], float(expected[7]))
+    assert {reason["name"] for reason in reasons} == set(names)
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"features": list(reversed(FEATURES))}, "their order differs"),
-        ({"features": [*FEATURES, "shoe_size"]}, "shoe_size"),
-        ({"features": list(FEATURES[1:])}, "amount"),
+        ({"features": [*FEATURES[:-1], "shoe_size"]}, "shoe_size"),
+        ({"features": list(FEATURES[1:])}, "can't be used"),
         ({"thresholds": {"medium": 0.6, "high": 0.3}}, "thresholds"),
         ({"typical": {}}, "can't be used"),
     ],
