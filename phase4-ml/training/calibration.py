@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-# A forest whose trees agree answers 0 or 1, which have no logarithm. In ONNX's 32 bits the distance of a score from 1 is
-# no more exact than a hundredth of this.
+# A forest whose trees agree answers 0 or 1, which have no logarithm. In ONNX's 32 bits the distance of a score from 1
+# is no more exact than a hundredth of this.
 SMALLEST = 1e-5
 # With fewer frauds than this the two numbers of a recalibration would be chance.
 RECALIBRATION_FRAUDS = 50

@@ -12,7 +12,7 @@ from training.examples import Examples
 
 Scores = NDArray[np.float64]
 
-RESAMPLES = 500
+RESAMPLES = 1000
 # Of a two-sided interval of 95 %.
 PERCENTILES = (2.5, 97.5)
 

@@ -35,9 +35,9 @@ def judge(settings: Settings, measured: Comparison, history_days: int) -> Decisi
     """
     auc, minimum = measured.new.auc, settings.training_minimum_auc
     ours, theirs = measured.new.average_precision, measured.served.average_precision
-    better = is_better(measured)
+    higher, better = is_higher(measured), is_better(measured)
     comparison = (
-        f"average precision {ours:.4f} is {'better' if better else 'no better'} than {measured.served_by}'s "
+        f"average precision {ours:.4f} is {'better' if higher else 'no better'} than {measured.served_by}'s "
         f"{theirs:.4f} on the same holdout"
     )
     if measured.note:
@@ -46,7 +46,9 @@ def judge(settings: Settings, measured: Comparison, history_days: int) -> Decisi
     if round(auc, 4) >= minimum:
         reached = f"AUC {auc:.4f} reaches TRAINING_MINIMUM_AUC ({minimum:g})"
         if better:
-            return Decision("Production", f"{reached}, and {comparison}")
+            return Decision("Production", f"{reached}, and {comparison}, by more than chance{_interval(measured)}")
+        if higher:
+            comparison += f", but not by more than chance{_interval(measured)}"
         return Decision("Staging", f"{reached}, but {comparison}: stays in Staging. {_improve(settings, history_days)}")
 
     missed = f"AUC {auc:.4f} is below TRAINING_MINIMUM_AUC ({minimum:g})"
@@ -56,24 +58,34 @@ def judge(settings: Settings, measured: Comparison, history_days: int) -> Decisi
     return Decision(
         "None",
         f"{missed}, and {comparison}{obstacle}: not promoted. "
-        f"{_accept(auc) if better and auc >= 0.5 else _improve(settings, history_days)}",
+        f"{_accept(auc) if _would_serve(measured) else _improve(settings, history_days)}",
     )
 
 
-def is_better(measured: Comparison) -> bool:
+def is_higher(measured: Comparison) -> bool:
     """Whether the new model's average precision is higher, in the four digits that are shown."""
     return round(measured.new.average_precision, 4) > round(measured.served.average_precision, 4)
 
 
+def is_better(measured: Comparison) -> bool:
+    """Whether it is higher by more than chance: the 95 % interval of the difference is above 0."""
+    return is_higher(measured) and measured.average_precision_gain.low > 0
+
+
+def _would_serve(measured: Comparison) -> bool:
+    """Whether a lower TRAINING_MINIMUM_AUC, which can be no lower than 0.5, lets the model serve."""
+    return is_better(measured) and measured.new.auc >= 0.5
+
+
 def _obstacle(measured: Comparison) -> str | None:
     """Why a model below TRAINING_MINIMUM_AUC may not serve, as the end of a sentence; None if it may."""
-    if not is_better(measured):
+    if not is_higher(measured):
         return ""
     if measured.frauds < COMPARABLE_FRAUDS:
         return f", but the holdout has only {measured.frauds} frauds and {COMPARABLE_FRAUDS} are needed to be sure"
     if measured.new.auc < COMPARABLE_AUC:
         return f", but a model with an AUC below {COMPARABLE_AUC:.2f} does not serve for that alone"
-    if measured.average_precision_gain.low <= 0:
+    if not is_better(measured):
         return f", but not by more than chance{_interval(measured)}"
     if measured.auc_gain.high < 0:
         return f", but {measured.served_by}'s AUC of {measured.served.auc:.4f} is higher by more than chance"
