@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import sqrt
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,21 @@ SNAPSHOT_VERSION = 1
 # variable `data_clock_rank` in dbt_project.yml is the same for the SQL.
 DATA_CLOCK_RANK = 3
 
+# `windows` and `short_windows` in dbt_project.yml are the same for the SQL: in days, and in minutes by name.
 WINDOWS_DAYS = (1, 7, 30)
-DAY_MS = 86_400_000
+SHORT_WINDOWS_MINUTES = {"10m": 10, "1h": 60, "6h": 360}
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
 LONGEST_WINDOW_SECONDS = 30 * 86_400.0
-# The lowest amount that counts as high; `high_amount` in dbt_project.yml is the same for the SQL.
+# The lowest amount that counts as high and the highest one that counts as small; `high_amount` and `small_amount` in
+# dbt_project.yml are the same for the SQL.
 HIGH_AMOUNT_CENTS = 50_000
+SMALL_AMOUNT_CENTS = 500
+# So many hours before and after the hour of a payment are its time of the day.
+NEAR_HOURS = 2
+# The default of `seconds_since_merchant` and `seconds_since_device`.
+USUAL_SECONDS = 86_400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEVICE_TYPES = ("mobile", "web", "atm", "pos")
 NIGHT_ENDS_AT = 6
@@ -42,11 +52,19 @@ class Feature:
     """One input of the model.
 
     A formula is a Python expression over `payment`, `moment` (its time in UTC), `user` and `merchant`. Features of the
-    sources user and merchant need none: they are fields of UserFeatures and MerchantFeatures.
+    other sources need none: they are fields of the class of their source.
+
+    source      depends on                      class                           in a snapshot
+    payment     the payment                     Payment                         -
+    user        the user's past                 UserFeatures                    yes
+    merchant    the merchant's past             MerchantFeatures                yes
+    habit       the payment and the two above   a formula                       -
+    novelty     the payment and the events of   Novelty                         no: events are needed
+                the user's past
     """
 
     name: str
-    source: Literal["payment", "user", "merchant", "habit"]
+    source: Literal["payment", "user", "merchant", "habit", "novelty"]
     # Its value when nothing is known of the user or the merchant; its type is the feature's type in Python.
     default: int | float
     meaning: str
@@ -74,6 +92,19 @@ def _amounts_of_window(days: int) -> Iterable[Feature]:
     yield Feature(f"amount_max_{days}d", "user", 0.0, "Largest of their amounts.")
 
 
+def _velocity(window: str) -> Iterable[Feature]:
+    """The features of a user's payments in one short window."""
+    minutes = SHORT_WINDOWS_MINUTES[window]
+    yield Feature(f"transactions_{window}", "user", 0, f"Payments of the user, last {minutes} min.")
+    yield Feature(f"amount_sum_{window}", "user", 0.0, "Sum of their amounts.")
+
+
+def _reported_frauds(days: int) -> Feature:
+    return Feature(
+        f"frauds_reported_{days}d", "user", 0, f"Those of the confirmed frauds that were reported in the last {days} d."
+    )
+
+
 def _merchant_window(days: int) -> Iterable[Feature]:
     """The features of a merchant in one window; `MerchantFeatures.from_days` computes them from counts."""
     yield Feature(f"merchant_transactions_{days}d", "merchant", 0, f"Payments at the merchant, {days} d before today.")
@@ -82,7 +113,8 @@ def _merchant_window(days: int) -> Iterable[Feature]:
     )
 
 
-# Every feature, in the order of the model's input. An unknown user counts as average.
+# Every feature, in the order of the model's input. An unknown user counts as average, and does what is usual: nothing
+# about the payment is new. So does a user whose events are not at hand, because only a snapshot is.
 ALL_FEATURES: tuple[Feature, ...] = (
     Feature("amount", "payment", 0.0, "Amount in the payment's own currency.", "payment.amount"),
     Feature(
@@ -120,7 +152,12 @@ ALL_FEATURES: tuple[Feature, ...] = (
     Feature("distinct_devices_30d", "user", 0, "Different devices of these payments."),
     Feature("international_ratio_30d", "user", 0.0, "Share of international payments among these."),
     Feature("high_amount_ratio_30d", "user", 0.0, "Share of high amounts among these."),
+    *(feature for window in SHORT_WINDOWS_MINUTES for feature in _velocity(window)),
+    Feature("small_transactions_1h", "user", 0, "Payments of small amounts, last 60 min."),
+    Feature("small_transactions_1d", "user", 0, "Payments of small amounts, last 24 h."),
+    Feature("new_merchants_1d", "user", 0, "Merchants that the user paid in the last day and not in the 29 before."),
     Feature("confirmed_frauds", "user", 0, "The user's payments, of any age, whose newest label is fraud."),
+    *(_reported_frauds(days) for days in WINDOWS_DAYS),
     *(feature for days in WINDOWS_DAYS for feature in _merchant_window(days)),
     Feature(
         "amount_to_mean_30d",
@@ -162,21 +199,67 @@ ALL_FEATURES: tuple[Feature, ...] = (
         "user.amount_sum_1d / user.amount_sum_30d",
         known_if="user.amount_sum_30d",
     ),
+    Feature(
+        "new_merchants_1d_ratio",
+        "habit",
+        0.0,
+        "Share of the last day's payments that were the first at their merchant.",
+        "user.new_merchants_1d / user.transactions_1d",
+        known_if="user.transactions_1d",
+    ),
+    Feature("is_new_merchant_30d", "novelty", 0, "1 if the user paid, but not at this merchant, in the last 30 days."),
+    Feature("is_new_device_30d", "novelty", 0, "1 if the user paid, but not with this device, in the last 30 days."),
+    Feature("is_new_country_30d", "novelty", 0, "1 if the user paid, but not in this country, in the last 30 days."),
+    Feature("merchant_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days at this merchant."),
+    Feature("device_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days with this device."),
+    Feature(
+        "seconds_since_merchant",
+        "novelty",
+        USUAL_SECONDS,
+        "Seconds since the user last paid at this merchant, at most 30 days.",
+    ),
+    Feature(
+        "seconds_since_device",
+        "novelty",
+        USUAL_SECONDS,
+        "Seconds since the user last paid with this device, at most 30 days.",
+    ),
+    Feature(
+        "hour_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days within 2 h of this hour, UTC."
+    ),
 )
+
+# All windows of a user by name, longest first, and how long they are in milliseconds.
+_WINDOWS = {f"{days}d": days * DAY_MS for days in reversed(WINDOWS_DAYS)} | {
+    window: minutes * MINUTE_MS for window, minutes in reversed(SHORT_WINDOWS_MINUTES.items())
+}
+_LENGTHS = list(_WINDOWS.values())
 
 PAYMENT_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "payment")
 USER_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "user")
 MERCHANT_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "merchant")
 HABIT_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "habit")
+NOVELTY_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "novelty")
 FEATURES = tuple(feature.name for feature in ALL_FEATURES)
 
 # Columns of mart_training_examples that `training_matrix` reads.
 TRAINING_COLUMNS = tuple(dict.fromkeys(feature.column or feature.name for feature in ALL_FEATURES))
 
-# All formulas as one function. Compiled once, because 42 calls for each payment would take several times as long.
+# All formulas as one function. Compiled once, because a call for each feature would take several times as long.
 _vector = eval(
-    f"lambda payment, moment, user, merchant: ({', '.join(feature.expression for feature in ALL_FEATURES)},)"
+    f"lambda payment, moment, user, merchant, novelty: ({', '.join(each.expression for each in ALL_FEATURES)},)"
 )
+
+
+class Parties(NamedTuple):
+    """Where a payment was made, in which country and with which device, as numbers: those of `UserEvents`.
+
+    A country or device that is not given is a value of its own.
+    """
+
+    merchant: int
+    country: int
+    device: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +386,42 @@ class MerchantFeatures(
         return replace(reference, **numbers, as_of=EPOCH + timedelta(days=today))
 
 
+class Novelty(make_dataclass("_Novelty", _fields(*NOVELTY_FEATURES), frozen=True, slots=True)):  # type: ignore[misc]
+    """What is new about a payment for its user; the defaults are those of a user without payments.
+
+    It depends on the payment and on the events of its user. So a snapshot does not have it, and a payment whose user
+    is known by a snapshot only gets the defaults.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def from_events(cls, events: UserEvents, parties: Parties, event_time: datetime) -> Self:
+        """Compare a payment with its user's payments in the 30 days just before it."""
+        moment = milliseconds(event_time)
+        begin, end = events.event_time.searchsorted([moment - _LENGTHS[0], moment]).tolist()
+        if begin == end:
+            return cls()
+        times = events.event_time[begin:end].tolist()
+        at_merchant, last_at_merchant = _same(events.merchant[begin:end].tolist(), parties.merchant)
+        with_device, last_with_device = _same(events.device[begin:end].tolist(), parties.device)
+        hour = moment // HOUR_MS
+        near = sum((time // HOUR_MS - hour + NEAR_HOURS) % 24 <= 2 * NEAR_HOURS for time in times)
+        return cls(
+            is_new_merchant_30d=int(not at_merchant),
+            is_new_device_30d=int(not with_device),
+            is_new_country_30d=int(parties.country not in events.country[begin:end].tolist()),
+            merchant_share_30d=at_merchant / len(times),
+            device_share_30d=with_device / len(times),
+            seconds_since_merchant=(moment - times[last_at_merchant]) / 1000 if at_merchant else LONGEST_WINDOW_SECONDS,
+            seconds_since_device=(moment - times[last_with_device]) / 1000 if with_device else LONGEST_WINDOW_SECONDS,
+            hour_share_30d=near / len(times),
+        )
+
+
+NOTHING_NEW = Novelty()
+
+
 class UserFeatures(
     _state(  # type: ignore[misc] # the fields come from the list
         "_UserState",
@@ -327,27 +446,39 @@ class UserFeatures(
         a month that takes less time than numpy's calls would.
         """
         moment = milliseconds(as_of)
-        starts = [moment - days * DAY_MS for days in WINDOWS_DAYS]
-        *begins, end = events.event_time.searchsorted([*starts, moment + including]).tolist()
+        *begins, end = events.event_time.searchsorted([moment - length for length in _LENGTHS] + [moment + including])
+        month = int(begins[0])
+        cents = events.cents[month:end].tolist()
+        # Where each window begins in `cents`.
+        start = dict(zip(_WINDOWS, (int(begin) - month for begin in begins), strict=True))
         numbers: dict[str, Any] = {}
-        for days, begin in zip(WINDOWS_DAYS, begins, strict=True):
-            numbers |= _amounts(events.cents[begin:end].tolist(), days)
-        month = slice(begins[-1], end)
-        count = end - begins[-1]
-        if count:
-            numbers["distinct_merchants_30d"] = len(set(events.merchant[month].tolist()))
-            numbers["distinct_countries_30d"] = len(set(events.country[month].tolist()))
-            numbers["distinct_devices_30d"] = len(set(events.device[month].tolist()))
-            numbers["international_ratio_30d"] = sum(events.is_international[month].tolist()) / count
-            high = sum(amount >= HIGH_AMOUNT_CENTS for amount in events.cents[month].tolist())
-            numbers["high_amount_ratio_30d"] = high / count
+        for days in WINDOWS_DAYS:
+            numbers |= _amounts(cents[start[f"{days}d"] :], days)
+        for window in SHORT_WINDOWS_MINUTES:
+            amounts = cents[start[window] :]
+            numbers[f"transactions_{window}"] = len(amounts)
+            numbers[f"amount_sum_{window}"] = sum(amounts) / 100
+        for window in ("1h", "1d"):
+            numbers[f"small_transactions_{window}"] = _count_small(cents[start[window] :])
+        if cents:
+            merchants = events.merchant[month:end].tolist()
+            distinct = len(set(merchants))
+            numbers["distinct_merchants_30d"] = distinct
+            numbers["new_merchants_1d"] = distinct - len(set(merchants[: start["1d"]]))
+            numbers["distinct_countries_30d"] = len(set(events.country[month:end].tolist()))
+            numbers["distinct_devices_30d"] = len(set(events.device[month:end].tolist()))
+            numbers["international_ratio_30d"] = sum(events.is_international[month:end].tolist()) / len(cents)
+            high = sum(amount >= HIGH_AMOUNT_CENTS for amount in cents)
+            numbers["high_amount_ratio_30d"] = high / len(cents)
             numbers["last_event_time"] = EPOCH + timedelta(milliseconds=int(events.event_time[end - 1]))
-        return cls(**numbers, confirmed_frauds=_confirmed_frauds(events, moment), as_of=as_of)
+        return cls(**numbers, **_known_frauds(events, moment), as_of=as_of)
 
-    def to_array(self, payment: Payment, merchant: MerchantFeatures) -> NDArray[np.float32]:
+    def to_array(
+        self, payment: Payment, merchant: MerchantFeatures, novelty: Novelty = NOTHING_NEW
+    ) -> NDArray[np.float32]:
         """The model's input for one payment: shape (len(FEATURES),), in the order of FEATURES."""
         moment = payment.event_time.astimezone(UTC)
-        return np.array(_vector(payment, moment, self, merchant), dtype=np.float32)
+        return np.array(_vector(payment, moment, self, merchant, novelty), dtype=np.float32)
 
 
 def training_matrix(columns: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -401,18 +532,34 @@ def _amounts(cents: list[int], days: int) -> dict[str, float]:
     }
 
 
-def _confirmed_frauds(events: UserEvents, moment: int) -> int:
-    """Payments whose newest label by then is fraud."""
+def _count_small(cents: list[int]) -> int:
+    return sum(amount <= SMALL_AMOUNT_CENTS for amount in cents)
+
+
+def _same(values: list[int], value: int) -> tuple[int, int]:
+    """How often a value is among others, and the position of the last one; -1 if there is none."""
+    count = values.count(value)
+    return count, len(values) - 1 - values[::-1].index(value) if count else -1
+
+
+def _known_frauds(events: UserEvents, moment: int) -> dict[str, int]:
+    """Payments whose newest label by then is fraud: of any age, and by the time of the report."""
     if not len(events.label_payment):
-        return 0
+        return {}
     reports = zip(
         events.label_reported_at.tolist(),
         events.label_payment.tolist(),
         events.label_is_fraud.tolist(),
         strict=True,
     )
-    newest = {payment: is_fraud for reported_at, payment, is_fraud in sorted(reports) if reported_at <= moment}
-    return sum(newest.values())
+    newest = {
+        payment: (is_fraud, reported_at)
+        for reported_at, payment, is_fraud in sorted(reports)
+        if reported_at <= moment
+    }
+    ages = [moment - reported_at for is_fraud, reported_at in newest.values() if is_fraud]
+    reported = {f"frauds_reported_{days}d": sum(age <= days * DAY_MS for age in ages) for days in WINDOWS_DAYS}
+    return {"confirmed_frauds": len(ages)} | reported
 
 
 def _seconds_between(last: datetime, moment: datetime) -> float:

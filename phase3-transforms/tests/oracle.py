@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 WINDOWS = (1, 7, 30)
+MINUTES = {"10m": 10, "1h": 60, "6h": 360}
 HIGH_AMOUNT = 500
+SMALL_AMOUNT = 5
 RISK = {"low": 0, "medium": 1, "high": 2}
 CLOCK_RANK = 3
 
@@ -39,11 +41,51 @@ def user_features(before: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
             f"amount_max_{window}d": amounts.max() if len(amounts) else 0,
         }
     for name, column in (("merchants", "merchant_id"), ("countries", "country"), ("devices", "device_id")):
-        features[f"distinct_{name}_30d"] = len(set(month[column]))
+        features[f"distinct_{name}_30d"] = len(set(given(month[column])))
+    for window, minutes in MINUTES.items():
+        recent = month[month["event_time"] >= as_of - pd.Timedelta(minutes=minutes)]
+        features |= {f"transactions_{window}": len(recent), f"amount_sum_{window}": recent["amount"].sum()}
+    for window, length in (("1h", pd.Timedelta(hours=1)), ("1d", days(1))):
+        recent = month[month["event_time"] >= as_of - length]
+        features[f"small_transactions_{window}"] = (recent["amount"] <= SMALL_AMOUNT).sum()
+    last_day = month["event_time"] >= as_of - days(1)
+    new_merchants = set(month[last_day]["merchant_id"]) - set(month[~last_day]["merchant_id"])
+    features["new_merchants_1d"] = len(new_merchants)
     features["international_ratio_30d"] = month["is_international"].mean() if len(month) else 0
     features["high_amount_ratio_30d"] = (month["amount"] >= HIGH_AMOUNT).mean() if len(month) else 0
     features["last_event_time"] = month["event_time"].max() if len(month) else None
     return features
+
+
+def given(names: pd.Series) -> pd.Series:
+    """Countries or devices: one that is missing is a value of its own, the same as an empty text."""
+    return names.fillna("")
+
+
+def novelty(payment: pd.Series, before: pd.DataFrame) -> dict[str, Any]:
+    """What is new about a payment for its user, from the user's events before it."""
+    now = payment["event_time"]
+    month = before[before["event_time"] >= now - days(30)]
+    features: dict[str, Any] = {}
+    for name, column in (("merchant", "merchant_id"), ("device", "device_id"), ("country", "country")):
+        same = month[given(month[column]) == given(payment[[column]]).iloc[0]]
+        features[f"is_new_{name}_30d"] = int(len(month) > 0 and len(same) == 0)
+        if name == "country":
+            continue
+        features[f"{name}_share_30d"] = len(same) / len(month) if len(month) else 1
+        last = (now - same["event_time"].max()).total_seconds() if len(same) else 30 * 86_400
+        features[f"seconds_since_{name}"] = last if len(month) else 86_400
+    near = [min((hour - now.hour) % 24, (now.hour - hour) % 24) <= 2 for hour in month["event_time"].dt.hour]
+    features["hour_share_30d"] = sum(near) / len(near) if near else 1
+    return features
+
+
+def user_frauds(labels: pd.DataFrame, user_id: str, as_of: pd.Timestamp) -> dict[str, int]:
+    """The known frauds of a user at a moment: all of them, and by when they were reported."""
+    known = frauds_known(labels, as_of)
+    own = known[known["user_id"] == user_id]
+    reported = {f"frauds_reported_{n}d": (own["reported_at"] >= as_of - days(n)).sum() for n in WINDOWS}
+    return {"confirmed_frauds": len(own)} | reported
 
 
 def frauds_known(labels: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
@@ -91,9 +133,10 @@ def training_example(
     """The whole example of one payment."""
     now = payment["event_time"]
     own = payments[payments["user_id"] == payment["user_id"]]
-    features = user_features(own[own["event_time"] < now], now)
+    before = own[own["event_time"] < now]
+    features = user_features(before, now) | novelty(payment, before)
     features |= merchant_features(payments, labels, payment["merchant_id"], now.floor("D"))
-    features["confirmed_frauds"] = (frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
+    features |= user_frauds(labels, payment["user_id"], now)
 
     mean, spread = features["amount_mean_30d"], features["amount_stddev_30d"]
     features["amount_to_mean_30d"] = payment["amount"] / mean if mean > 0 else 1
@@ -102,6 +145,8 @@ def training_example(
     features["seconds_since_last"] = (now - last).total_seconds() if last is not None else 30 * 86_400
     month = features["transactions_30d"]
     features["transactions_1d_to_30d"] = features["transactions_1d"] / month if month else 0
+    last_day = features["transactions_1d"]
+    features["new_merchants_1d_ratio"] = features["new_merchants_1d"] / last_day if last_day else 0
     features["amount_1d_to_30d"] = features["amount_sum_1d"] / features["amount_sum_30d"] if month else 0
 
     category, risk = category_and_risk(payment.get("merchant_category"), payment["merchant_id"], merchants)
@@ -120,9 +165,7 @@ def training_example(
 def current_features(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
     """A user's state at the data clock, an event of that very moment included."""
     own = payments[(payments["user_id"] == user_id) & (payments["event_time"] <= as_of)]
-    features = user_features(own, as_of)
-    features["confirmed_frauds"] = (frauds_known(labels, as_of)["user_id"] == user_id).sum()
-    return features
+    return user_features(own, as_of) | user_frauds(labels, user_id, as_of)
 
 
 def assert_same(actual: dict[str, Any], expected: dict[str, Any], where: str) -> None:

@@ -90,8 +90,11 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
             # Cents; the seed has merchants under the ids of the simulator's two schemes, the last ones are not in it.
             "amount": np.exp(rng.normal(4, 1.3, PAYMENTS)).round(2) + 0.01,
             "merchant_id": [merchant_id(i) for i in merchant],
-            "country": rng.choice(["DE", "FR", "US", "TH"], PAYMENTS, p=[0.7, 0.2, 0.07, 0.03]),
-            "device_id": [f"d{u}-{d}" for u, d in zip(user, rng.integers(0, 4, PAYMENTS), strict=True)],
+            # Some countries and devices are not given: null in one, null or empty in the other.
+            "country": rng.choice(["DE", "FR", "US", None], PAYMENTS, p=[0.7, 0.2, 0.07, 0.03]),
+            "device_id": [
+                (f"d{u}-{d}", f"d{u}-{d}", "", None)[d] for u, d in zip(user, rng.integers(0, 4, PAYMENTS), strict=True)
+            ],
             "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
             "event_time": pd.to_datetime(START) + pd.to_timedelta(milliseconds, unit="ms"),
             "is_international": rng.random(PAYMENTS) < 0.2,

@@ -11,17 +11,17 @@ import asyncio
 import sys
 import time
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
-from feature_store.layout import unpack_user
+from feature_store.layout import parties_of, unpack_user
 from feature_store.records import RuleViolation, to_label, to_payment
 from feature_stream.settings import StreamSettings
-from features import EPOCH, MerchantFeatures, Payment, UserFeatures
+from features import EPOCH, MerchantFeatures, Novelty, Parties, Payment, UserFeatures
 from fraud_common.avro import Decoder
 from fraud_common.errors import SerializationError
 from fraud_common.kafka import make_group_consumer, readable
@@ -29,7 +29,7 @@ from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.settings import load_settings
 from serving.feature_client import FeatureClient, Found
 from serving.model_store import Model, ModelStore
-from serving.predictor import UNKNOWN_USER, choose_merchant, choose_user
+from serving.predictor import UNKNOWN_USER, ChosenUser, choose_merchant, choose_user
 from serving.settings import Settings
 from sklearn.metrics import average_precision_score
 from tqdm import tqdm
@@ -58,30 +58,36 @@ class Watched:
         return (label["fraud_type"] or "unknown") if label and label["is_fraud"] else ""
 
 
-def users_of(found: Found, as_of: datetime) -> tuple[UserFeatures, ...]:
-    """The user's features of each kind."""
+def users_of(found: Found, parties: Parties, fresh: ChosenUser, as_of: datetime) -> tuple[ChosenUser, ...]:
+    """What is known of the user, of each kind."""
     quarter = EPOCH + (as_of - EPOCH) // QUARTER * QUARTER
+    events = unpack_user(found.events, found.labels)
     snapshot = UserFeatures.from_json(found.user) if found.user else UNKNOWN_USER
-    fresh, _ = choose_user(found, as_of)
     return (
         fresh,
-        UserFeatures.from_events(unpack_user(found.events, found.labels), quarter),
-        snapshot,
+        ChosenUser(
+            UserFeatures.from_events(events, quarter), "quarter", Novelty.from_events(events, parties, quarter)
+        ),
+        ChosenUser(snapshot, "batch"),
     )
 
 
 def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: list[Found]) -> None:
     """Each payment with each kind of features."""
     rows = []
+    now = datetime.now(UTC)
     for record, known in zip(records, found, strict=True):
         as_of = record["event_time"]
+        parties = parties_of(record["merchant_id"], record["country"], record["device_id"])
         payment = Payment(float(record["amount"]), record["is_international"], as_of, record["device_type"])
         batch_merchant = MerchantFeatures.from_json(known.merchant) if known.merchant else MerchantFeatures()
-        merchants = (choose_merchant(known, as_of),) * 2 + (batch_merchant,)
-        users = users_of(known, as_of)
-        rows += [user.to_array(payment, merchant) for user, merchant in zip(users, merchants, strict=True)]
-        _, source = choose_user(known, as_of)
-        watched.sources[source] += 1
+        merchants = (choose_merchant(known, as_of, now),) * 2 + (batch_merchant,)
+        fresh = choose_user(known, parties, as_of, known.stream.complete.of_user(record["user_id"]), now)
+        rows += [
+            user.features.to_array(payment, merchant, user.novelty)
+            for user, merchant in zip(users_of(known, parties, fresh, as_of), merchants, strict=True)
+        ]
+        watched.sources[fresh.source] += 1
     scores = np.array(model.probabilities(np.stack(rows))).reshape(-1, len(KINDS))
     for record, values in zip(records, scores.tolist(), strict=True):
         # The first time counts: later the stream knows the payment itself.

@@ -40,7 +40,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from features import DAY_MS, WINDOWS_DAYS, FraudChange, UserEvents
+from features import DAY_MS, WINDOWS_DAYS, FraudChange, Parties, UserEvents
 
 from feature_store.freshness import partition_of
 
@@ -92,11 +92,11 @@ class PaymentEvent:
 
     def pack(self) -> bytes:
         """The member of the user's sorted set."""
-        country = name_number(self.country, _COUNTRY_BITS)
+        merchant, country, device = parties_of(self.merchant_id, self.country, self.device_id)
         return _EVENT.pack(
             self.key,
             (self.is_international << _COUNTRY_BITS | country) << _CENTS_BITS | self.cents,
-            merchant_number(self.merchant_id) << _DEVICE_BITS | name_number(self.device_id, _DEVICE_BITS),
+            merchant << _DEVICE_BITS | device,
         )
 
 
@@ -145,6 +145,15 @@ def name_number(name: str, bits: int) -> int:
 def merchant_number(merchant_id: str) -> int:
     """The number for a merchant, in a user's payments and in the key of its totals."""
     return name_number(merchant_id, _MERCHANT_BITS)
+
+
+def parties_of(merchant_id: str, country: str | None, device_id: str | None) -> Parties:
+    """The numbers that a payment of these has in `UserEvents`; a name that is not given is the same as an empty one."""
+    return Parties(
+        merchant_number(merchant_id),
+        name_number(country or "", _COUNTRY_BITS),
+        name_number(device_id or "", _DEVICE_BITS),
+    )
 
 
 def payment_key(event_time: int, transaction_id: str) -> int:

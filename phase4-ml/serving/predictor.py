@@ -17,8 +17,19 @@ import numpy as np
 import orjson
 from audit.prediction_log import PredictionLog
 from feature_store.freshness import stream_is_newer
-from feature_store.layout import covers_merchant, covers_user, event_time_of, unpack_merchant, unpack_user
-from features import DAY_MS, EPOCH, FEATURES, MerchantFeatures, Payment, UserFeatures, milliseconds
+from feature_store.layout import covers_merchant, covers_user, event_time_of, parties_of, unpack_merchant, unpack_user
+from features import (
+    DAY_MS,
+    EPOCH,
+    FEATURES,
+    NOTHING_NEW,
+    MerchantFeatures,
+    Novelty,
+    Parties,
+    Payment,
+    UserFeatures,
+    milliseconds,
+)
 from numpy.typing import NDArray
 
 from serving import metrics
@@ -48,6 +59,16 @@ class PaymentFeatures:
     vector: NDArray[np.float32]
     source: str
     age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenUser:
+    """What is known of a payment's user, and from where: stream, batch or default."""
+
+    features: UserFeatures
+    source: str
+    # What only the events of the stream say; else the defaults.
+    novelty: Novelty = NOTHING_NEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +144,22 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
     moment = moment_of(request.event_time, found.stream.data_clock, now)
     payment = Payment(request.amount, request.is_international, moment, request.device_type)
     complete_until = found.stream.complete.of_user(request.user_id)
+    parties = parties_of(request.merchant_id, request.country, request.device_id)
     try:
-        user, source = choose_user(found, moment, complete_until, now)
-        vector = user.to_array(payment, choose_merchant(found, moment, now))
+        user = choose_user(found, parties, moment, complete_until, now)
+        vector = user.features.to_array(payment, choose_merchant(found, moment, now), user.novelty)
     except Exception as error:
         # Whatever Redis has under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
         _log_once(f"{type(error).__name__}: {error}")
-        user, source = UNKNOWN_USER, "default"
+        user = ChosenUser(UNKNOWN_USER, "default")
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
     age = None
-    if source == "stream":
+    if user.source == "stream":
         age = max(0, milliseconds(now) - complete_until) / 1000
-    elif user.as_of:
-        age = (moment - user.as_of).total_seconds()
-    return PaymentFeatures(moment, vector, source, age)
+    elif user.features.as_of:
+        age = (moment - user.features.as_of).total_seconds()
+    return PaymentFeatures(moment, vector, user.source, age)
 
 
 def moment_of(event_time: datetime | None, data_clock: int, now: datetime) -> datetime:
@@ -165,21 +187,24 @@ def read_snapshot[S: (UserFeatures, MerchantFeatures)](kind: type[S], text: byte
         return None
 
 
-def choose_user(found: Found, moment: datetime, complete_until: int, now: datetime) -> tuple[UserFeatures, str]:
-    """What is known of the user just before a moment, and from where: stream, batch or default.
+def choose_user(found: Found, parties: Parties, moment: datetime, complete_until: int, now: datetime) -> ChosenUser:
+    """What is known of the user just before a moment.
 
     The stream if it is newer than the snapshot, and if it still has all payments before that moment: it can't say what
     a user had done long before the newest payment.
 
     Args:
+        parties: those of the payment.
         complete_until: up to which arrival time the stream has the user's payments, in milliseconds; 0 is unknown.
     """
     snapshot = read_snapshot(UserFeatures, found.user)
     if (found.events or found.labels) and _stream_is_newer(found, complete_until, snapshot, now):
         newest = event_time_of(found.events[-1]) if found.events else 0
         if covers_user(newest, found.stream.data_clock, milliseconds(moment)):
-            return UserFeatures.from_events(unpack_user(found.events, found.labels), moment), "stream"
-    return (snapshot, "batch") if snapshot else (UNKNOWN_USER, "default")
+            events = unpack_user(found.events, found.labels)
+            novelty = Novelty.from_events(events, parties, moment)
+            return ChosenUser(UserFeatures.from_events(events, moment), "stream", novelty)
+    return ChosenUser(snapshot, "batch") if snapshot else ChosenUser(UNKNOWN_USER, "default")
 
 
 def choose_merchant(found: Found, moment: datetime, now: datetime) -> MerchantFeatures:

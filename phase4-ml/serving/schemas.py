@@ -99,9 +99,11 @@ class PaymentRequest(BaseModel):
         default=None, pattern=f"^{CURRENCY_PATTERN}$", description="ISO 4217. Not used by the model."
     )
     country: str | None = Field(
-        default=None, pattern=f"^{COUNTRY_PATTERN}$", description="ISO 3166-1. Not used by the model."
+        default=None, pattern=f"^{COUNTRY_PATTERN}$", description="ISO 3166-1. Where the payment takes place."
     )
-    device_id: str | None = Field(default=None, pattern=f"^{TEXT_PATTERN}$", description="Not used by the model.")
+    device_id: str | None = Field(
+        default=None, pattern=f"^{TEXT_PATTERN}$", description="The same id for every payment with this device."
+    )
     device_type: DeviceType = Field(
         default=None, description=f"{', '.join(DEVICE_TYPES)}; any other value counts as unknown."
     )

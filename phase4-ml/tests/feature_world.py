@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import oracle
 import pandas as pd
-from features import MerchantFeatures, Payment, UserFeatures, training_matrix
+from feature_store.layout import Label, PaymentEvent, parties_of, unpack_user
+from features import (
+    NOVELTY_FEATURES,
+    MerchantFeatures,
+    Novelty,
+    Parties,
+    Payment,
+    UserEvents,
+    UserFeatures,
+    milliseconds,
+    training_matrix,
+)
 from numpy.typing import NDArray
 
 DAYS, USERS, MERCHANTS, PAYMENTS, EXAMPLES = 70, 30, 20, 3000, 200
@@ -26,8 +37,9 @@ def make_world(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame, pd
             "user_id": [f"parity-{number}" for number in user],
             "amount": np.exp(rng.normal(4, 1.5, PAYMENTS)).round(2) + 0.01,
             "merchant_id": [f"m{number}" for number in rng.integers(0, MERCHANTS, PAYMENTS)],
-            "country": rng.choice(["DE", "FR", "US"], PAYMENTS),
-            "device_id": [f"d{number}" for number in rng.integers(0, 5, PAYMENTS)],
+            # Some are not given.
+            "country": rng.choice(["DE", "FR", "US", ""], PAYMENTS),
+            "device_id": [f"d{number}" if number else "" for number in rng.integers(0, 5, PAYMENTS)],
             "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
             "event_time": START + pd.to_timedelta(milliseconds, unit="ms"),
             "is_international": rng.random(PAYMENTS) < 0.3,
@@ -36,7 +48,9 @@ def make_world(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame, pd
     labelled = payments.sample(frac=0.3, random_state=1)
     frauds = labelled[["transaction_id", "user_id", "event_time"]].assign(
         is_fraud=True,
-        reported_at=labelled["event_time"] + pd.to_timedelta(rng.uniform(0.05, 15, len(labelled)), unit="D"),
+        reported_at=(
+            labelled["event_time"] + pd.to_timedelta(rng.uniform(0.05, 15, len(labelled)), unit="D")
+        ).dt.floor("ms"),
     )
     cleared = frauds.sample(frac=0.2, random_state=2)
     cleared = cleared.assign(is_fraud=False, reported_at=cleared["reported_at"] + pd.Timedelta(days=5))
@@ -63,11 +77,39 @@ def snapshots_at(
     now = payment["event_time"]
     own = payments[payments["user_id"] == payment["user_id"]]
     user = oracle.user_features(own[own["event_time"] < now], now)
-    user["confirmed_frauds"] = (oracle.frauds_known(labels, now)["user_id"] == payment["user_id"]).sum()
+    user |= oracle.user_frauds(labels, payment["user_id"], now)
     return (
         UserFeatures.from_row(plain(user | {"as_of": now})),
         MerchantFeatures.from_row(plain(example | {"as_of": now.floor("D")})),
     )
+
+
+def events_of(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame) -> UserEvents:
+    """All events of a user, as the stream keeps them; times are in whole milliseconds."""
+    events = [
+        PaymentEvent(
+            row.transaction_id,
+            row.user_id,
+            row.merchant_id,
+            milliseconds(row.event_time.to_pydatetime()),
+            round(row.amount * 100),
+            row.country,
+            row.device_id,
+            row.is_international,
+        ).pack()
+        for row in payments[payments["user_id"] == user_id].itertuples()
+    ]
+    reports = [
+        Label(
+            row.transaction_id,
+            row.user_id,
+            milliseconds(row.event_time.to_pydatetime()),
+            milliseconds(row.reported_at.to_pydatetime()),
+            row.is_fraud,
+        ).pack()
+        for row in labels[labels["user_id"] == user_id].itertuples()
+    ]
+    return unpack_user(sorted(events), sorted(reports))
 
 
 @dataclass(frozen=True)
@@ -77,12 +119,16 @@ class Example:
     payment: Payment
     user: UserFeatures
     merchant: MerchantFeatures
+    novelty: Novelty
+    events: UserEvents
+    parties: Parties
     columns: dict[str, Any]
 
 
 def make_examples(seed: int) -> list[Example]:
     """Examples from a small world; the very first payments are among them: users without any history."""
     payments, labels, merchants = make_world(np.random.default_rng(seed))
+    events = {user: events_of(user, payments, labels) for user in set(payments["user_id"])}
     chosen = pd.concat([payments.head(20), payments.sample(EXAMPLES - 20, random_state=seed)])
     examples = []
     for _, row in chosen.iterrows():
@@ -90,7 +136,9 @@ def make_examples(seed: int) -> list[Example]:
         user, merchant = snapshots_at(row, payments, labels, columns)
         columns |= {"device_type": row["device_type"], "is_international": row["is_international"]}
         payment = Payment(row["amount"], row["is_international"], row["event_time"].to_pydatetime(), row["device_type"])
-        examples.append(Example(payment, user, merchant, columns))
+        novelty = Novelty(**plain({name: columns[name] for name in NOVELTY_FEATURES}))
+        parties = parties_of(row["merchant_id"], row["country"], row["device_id"])
+        examples.append(Example(payment, user, merchant, novelty, events[row["user_id"]], parties, columns))
     return examples
 
 

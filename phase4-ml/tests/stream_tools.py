@@ -28,9 +28,10 @@ from feature_store.layout import (
     USER_LABELS,
     day_of_field,
     event_time_of,
+    parties_of,
 )
 from feature_world import make_world
-from features import DAY_MS, MERCHANT_FEATURES, USER_FEATURES, MerchantFeatures, UserFeatures
+from features import DAY_MS, MERCHANT_FEATURES, NOVELTY_FEATURES, USER_FEATURES
 from fraud_common.settings import load_settings
 from fraud_common.topics import LABELS, TRANSACTIONS
 from kafka_tools import KAFKA, REGISTRY, encoder_of
@@ -169,15 +170,16 @@ def look_up(payments: pd.DataFrame) -> list[Found]:
 def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]) -> None:
     """The states that a prediction would take are those of the training example."""
     moment, now = row["event_time"].to_pydatetime(), datetime.now(UTC)
-    user, source = choose_user(found, moment, found.stream.complete.of_user(row["user_id"]), now)
+    parties = parties_of(row["merchant_id"], row["country"], row["device_id"])
+    user = choose_user(found, parties, moment, found.stream.complete.of_user(row["user_id"]), now)
     merchant = choose_merchant(found, moment, now)
     # Before the user's first payment the stream has nothing.
-    assert source == ("stream" if found.events or found.labels else "default")
-    names = [each.name for each in (*dataclasses.fields(UserFeatures), *dataclasses.fields(MerchantFeatures))]
-    expected = {name: example[name] for name in names if name in example}
-    expected = {name: value for name, value in expected.items() if not name.startswith("merchant_category")}
-    assert expected.keys() == {*USER_FEATURES, *MERCHANT_FEATURES}
-    oracle.assert_same(dataclasses.asdict(user) | dataclasses.asdict(merchant), expected, row["transaction_id"])
+    assert user.source == ("stream" if found.events or found.labels else "default")
+    expected = {name: example[name] for name in (*USER_FEATURES, *MERCHANT_FEATURES, *NOVELTY_FEATURES)}
+    actual: dict[str, Any] = {}
+    for state in (user.features, merchant, user.novelty):
+        actual |= dataclasses.asdict(state)
+    oracle.assert_same(actual, expected, row["transaction_id"])
 
 
 def payment_message(stream: RunningStream, row: Any) -> Message:
@@ -206,9 +208,8 @@ def label_message(stream: RunningStream, row: Any) -> Message:
 
 
 def small_world(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Payments, labels and merchants; times in whole milliseconds, as on the topics."""
-    payments, labels, merchants = make_world(np.random.default_rng(seed))
-    return payments, labels.assign(reported_at=labels["reported_at"].dt.floor("ms")), merchants
+    """Payments, labels and merchants."""
+    return make_world(np.random.default_rng(seed))
 
 
 def whole_world(stream: RunningStream, seed: int) -> list[Message]:

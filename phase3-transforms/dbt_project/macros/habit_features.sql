@@ -12,5 +12,6 @@
         'seconds_since_last': 'coalesce(cast(' ~ milliseconds ~ ' as double) / 1000, 30 * 86400)',
         'transactions_1d_to_30d': share(state ~ '.transactions_1d', state ~ '.transactions_30d'),
         'amount_1d_to_30d': share(state ~ '.amount_sum_1d', state ~ '.amount_sum_30d'),
+        'new_merchants_1d_ratio': share(state ~ '.new_merchants_1d', state ~ '.transactions_1d'),
     }) }}
 {%- endmacro %}

@@ -24,12 +24,15 @@ user_entity_rows as (
     select
         transaction_id as entity_row_id,
         user_id,
-        event_time as as_of
+        event_time as as_of,
+        merchant_id,
+        coalesce(country, '') as country,
+        coalesce(device_id, '') as device_id
     from entity_rows
 ),
 
 user_states as (
-    {{ user_state('user_entity_rows', history_start, last_date, with_sets=are_few) }}
+    {{ user_state('user_entity_rows', history_start, last_date, with_sets=are_few, of_payments=true) }}
 ),
 
 user_frauds as (
@@ -72,6 +75,10 @@ final as (
         {% for name in user_payment_features() %}user_states.{{ name }},
         {% endfor %}
         {% for name in user_fraud_features() %}coalesce(user_frauds.{{ name }}, 0) as {{ name }},
+        {% endfor %}
+
+        ---------- what is new about it for its user
+        {% for name in novelty_features() %}user_states.{{ name }},
         {% endfor %}
 
         ---------- its merchant at the start of the day

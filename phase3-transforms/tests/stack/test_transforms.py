@@ -1,9 +1,11 @@
 """Silver and Gold against the brute-force oracle, on real Trino and MinIO, with late, duplicate and revised data."""
 
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
-from feature_store.layout import Label, PaymentEvent, unpack_user
-from features import USER_FEATURES, UserFeatures, milliseconds
+from feature_store.layout import Label, PaymentEvent, parties_of, unpack_user
+from features import USER_FEATURES, Novelty, UserFeatures, milliseconds
 from lake import dbt, delta_table, rows, run_pipeline
 from oracle import assert_same, current_features, data_clock, merchant_category, merchant_features, training_example
 from world import DAY, START, WRONG_TIME_USERS, Batch, Bronze, bronze_rows
@@ -75,7 +77,7 @@ def test_training_examples_equal_the_oracle(bronze: Bronze, merchants: pd.DataFr
 
 def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronze) -> None:
     """The packed events of a user, at the instant of a payment: the numbers of the SQL."""
-    silver, labels = bronze.silver(), bronze.labels
+    silver, labels = bronze.silver().fillna({"country": "", "device_id": ""}), bronze.labels
     examples = gold("mart_training_examples").set_index("transaction_id")
     matured = silver[silver["event_time"] <= as_of(bronze) - MATURITY]
     events: dict[str, list[bytes]] = {}
@@ -99,10 +101,11 @@ def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronz
         label = Label(row.transaction_id, row.user_id, event_time, reported_at, row.is_fraud)
         members.setdefault(row.user_id, []).append(label.pack())
     for row in matured.sample(1000, random_state=4).itertuples():
-        user = UserFeatures.from_events(
-            unpack_user(events[row.user_id], members.get(row.user_id, [])), row.event_time.to_pydatetime()
-        )
-        expected = {name: getattr(user, name) for name in USER_FEATURES}
+        own = unpack_user(events[row.user_id], members.get(row.user_id, []))
+        moment = row.event_time.to_pydatetime()
+        user = UserFeatures.from_events(own, moment)
+        novelty = Novelty.from_events(own, parties_of(row.merchant_id, row.country, row.device_id), moment)
+        expected = {name: getattr(user, name) for name in USER_FEATURES} | asdict(novelty)
         assert_same(examples.loc[row.transaction_id].to_dict(), expected, row.transaction_id)
 
 

@@ -22,4 +22,6 @@ def test_the_data_clock_is_that_of_the_stream(variables: dict[str, Any]) -> None
 
 def test_windows_and_high_amounts_are_those_of_serving(variables: dict[str, Any]) -> None:
     assert variables["windows"] == list(features.WINDOWS_DAYS)
+    assert variables["short_windows"] == features.SHORT_WINDOWS_MINUTES
     assert variables["high_amount"] * 100 == features.HIGH_AMOUNT_CENTS
+    assert variables["small_amount"] * 100 == features.SMALL_AMOUNT_CENTS

@@ -43,7 +43,7 @@ def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: 
     scored = np.stack(
         [
             UserFeatures.from_json(found.user or b"").to_array(
-                example.payment, MerchantFeatures.from_json(found.merchant or b"")
+                example.payment, MerchantFeatures.from_json(found.merchant or b""), example.novelty
             )
             for example, found in zip(examples, through_redis(values, names), strict=True)
         ]

@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import oracle
 import pytest
 from feature_world import learned_matrix, make_examples
 from features import (
@@ -15,12 +16,15 @@ from features import (
     HABIT_FEATURES,
     LONGEST_WINDOW_SECONDS,
     MERCHANT_FEATURES,
+    NOVELTY_FEATURES,
     PAYMENT_FEATURES,
     SNAPSHOT_VERSION,
     TRAINING_COLUMNS,
     USER_FEATURES,
     FraudChange,
     MerchantFeatures,
+    Novelty,
+    Parties,
     Payment,
     UserEvents,
     UserFeatures,
@@ -40,7 +44,7 @@ def events_at(*times: datetime, cents: int = 1000) -> UserEvents:
 
 def test_names_are_unique_and_grouped_by_source() -> None:
     assert len(FEATURES) == len(set(FEATURES))
-    assert FEATURES == PAYMENT_FEATURES + USER_FEATURES + MERCHANT_FEATURES + HABIT_FEATURES
+    assert FEATURES == PAYMENT_FEATURES + USER_FEATURES + MERCHANT_FEATURES + HABIT_FEATURES + NOVELTY_FEATURES
     assert all(feature.meaning.endswith(".") for feature in ALL_FEATURES)
 
 
@@ -93,12 +97,13 @@ def test_habits_compare_the_payment_with_the_user() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: int) -> None:
+    """Of training, of snapshots, and of the stream's events."""
     examples = make_examples(seed)
     learned = learned_matrix(examples)
     scored = np.stack(
         [
             UserFeatures.from_json(example.user.to_json()).to_array(
-                example.payment, MerchantFeatures.from_json(example.merchant.to_json())
+                example.payment, MerchantFeatures.from_json(example.merchant.to_json()), example.novelty
             )
             for example in examples
         ]
@@ -108,6 +113,12 @@ def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: 
         np.testing.assert_allclose(scored[:, position], learned[:, position], rtol=1e-6, atol=1e-6, err_msg=name)
         # A feature that is the same for all would prove nothing.
         assert len(np.unique(scored[:, position])) > 1, name
+    for example in examples:
+        moment = example.payment.event_time
+        streamed = dataclasses.asdict(UserFeatures.from_events(example.events, moment))
+        streamed |= dataclasses.asdict(Novelty.from_events(example.events, example.parties, moment))
+        expected = {name: example.columns[name] for name in (*USER_FEATURES, *NOVELTY_FEATURES)}
+        oracle.assert_same(streamed, expected, str(moment))
 
 
 def test_a_snapshot_comes_back_as_it_was() -> None:
@@ -168,6 +179,72 @@ def test_the_newest_label_by_then_counts() -> None:
         label_is_fraud=np.array([1, 0, 1, 1]),
     )
     assert UserFeatures.from_events(events, AS_OF).confirmed_frauds == 1
+
+
+def test_frauds_count_when_they_are_reported() -> None:
+    """F1: labels come a week after their payments, so windows by the payments' time are empty."""
+    day = timedelta(days=1)
+    reports = np.array([milliseconds(AS_OF - age) for age in (day, 3 * day, 8 * day, 31 * day, timedelta(0))])
+    events = dataclasses.replace(
+        events_at(AS_OF - 40 * day),
+        label_payment=np.arange(5),
+        label_reported_at=reports,
+        label_is_fraud=np.ones(5, dtype=np.int64),
+    )
+    user = UserFeatures.from_events(events, AS_OF)
+    assert (user.frauds_reported_1d, user.frauds_reported_7d, user.frauds_reported_30d) == (2, 3, 4)
+    assert user.confirmed_frauds == 5
+
+
+def test_velocity_counts_the_last_minutes_and_hours() -> None:
+    ages = [timedelta(hours=6), timedelta(hours=1), timedelta(minutes=10), timedelta(minutes=10, milliseconds=1)]
+    events = events_at(*sorted(AS_OF - age for age in ages), cents=500)
+    user = UserFeatures.from_events(events, AS_OF)
+    assert (user.transactions_10m, user.transactions_1h, user.transactions_6h) == (1, 3, 4)
+    assert (user.amount_sum_10m, user.amount_sum_1h, user.amount_sum_6h) == (5.0, 15.0, 20.0)
+    assert (user.small_transactions_1h, user.small_transactions_1d) == (3, 4)
+    assert UserFeatures.from_events(events_at(AS_OF - ages[2], cents=501), AS_OF).small_transactions_1h == 0
+
+
+def test_new_merchants_are_those_of_the_last_day_only() -> None:
+    day = timedelta(days=1)
+    events = events_at(AS_OF - 29 * day, AS_OF - 2 * day, AS_OF - day, AS_OF - day / 2)
+    known = dataclasses.replace(events, merchant=np.array([1, 2, 1, 3]))
+    assert UserFeatures.from_events(known, AS_OF).new_merchants_1d == 1
+    # After more than 30 days a merchant is new again.
+    long_ago = dataclasses.replace(events_at(AS_OF - 31 * day, AS_OF - day), merchant=np.array([1, 1]))
+    assert UserFeatures.from_events(long_ago, AS_OF).new_merchants_1d == 1
+
+
+def test_novelty_compares_a_payment_with_those_before() -> None:
+    hour = timedelta(hours=1)
+    events = dataclasses.replace(
+        events_at(AS_OF - 31 * 24 * hour, AS_OF - 26 * hour, AS_OF - 3 * hour, AS_OF - hour, AS_OF),
+        merchant=np.array([7, 1, 1, 2, 7]),
+        country=np.array([9, 1, 1, 1, 9]),
+        device=np.array([7, 5, 6, 6, 7]),
+    )
+    usual = Novelty.from_events(events, Parties(merchant=1, country=1, device=5), AS_OF)
+    assert usual == Novelty(
+        merchant_share_30d=2 / 3,
+        device_share_30d=1 / 3,
+        seconds_since_merchant=3 * 3600.0,
+        seconds_since_device=26 * 3600.0,
+        hour_share_30d=2 / 3,
+    )
+    new = Novelty.from_events(events, Parties(merchant=7, country=9, device=7), AS_OF)
+    assert (new.is_new_merchant_30d, new.is_new_country_30d, new.is_new_device_30d) == (1, 1, 1)
+    assert new.seconds_since_merchant == new.seconds_since_device == LONGEST_WINDOW_SECONDS
+    assert (new.merchant_share_30d, new.device_share_30d) == (0, 0)
+    # Without a payment in 30 days nothing is new.
+    assert Novelty.from_events(events, Parties(7, 9, 7), AS_OF + 60 * 24 * hour) == Novelty()
+
+
+@pytest.mark.parametrize(("hour", "near"), [(21, 0), (22, 1), (23, 1), (0, 1), (1, 1), (2, 1), (3, 0), (12, 0)])
+def test_hours_are_near_across_midnight(hour: int, near: int) -> None:
+    midnight = AS_OF.replace(hour=0, minute=30)
+    events = events_at(midnight - timedelta(days=2) + timedelta(hours=hour))
+    assert Novelty.from_events(events, Parties(0, 0, 0), midnight).hour_share_30d == near
 
 
 def test_a_merchant_is_as_it_was_at_the_start_of_the_day() -> None:

@@ -29,6 +29,8 @@ transactions as (
         transaction_id,
         user_id,
         merchant_id,
+        country,
+        device_id,
         event_time,
         event_date,
         loaded_at
@@ -189,6 +191,8 @@ final as (
         transaction_id,
         user_id,
         merchant_id,
+        country,
+        device_id,
         event_time,
         event_date,
         slice,
