@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass, replace
 from datetime import UTC, datetime, timedelta
-from math import sqrt
+from math import log, sqrt
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -38,6 +38,11 @@ LONGEST_WINDOW_SECONDS = 30 * 86_400.0
 # dbt_project.yml are the same for the SQL.
 HIGH_AMOUNT_CENTS = 50_000
 SMALL_AMOUNT_CENTS = 500
+# Logarithms of amounts are whole numbers of this many steps, so that their sums are exact in whatever order they are
+# added; `log_steps` in dbt_project.yml is the same for the SQL.
+LOG_STEPS = 1024
+# So many users of a device are counted, no more; `device_users_counted` in dbt_project.yml is the same for the SQL.
+DEVICE_USERS_COUNTED = 20
 # So many hours before and after the hour of a payment are its time of the day.
 NEAR_HOURS = 2
 # The default of `seconds_since_merchant` and `seconds_since_device`.
@@ -61,10 +66,11 @@ class Feature:
     habit       the payment and the two above   a formula                       -
     novelty     the payment and the events of   Novelty                         no: events are needed
                 the user's past
+    device      the device's past               DeviceFeatures                  no: it is in the stream's state only
     """
 
     name: str
-    source: Literal["payment", "user", "merchant", "habit", "novelty"]
+    source: Literal["payment", "user", "merchant", "habit", "novelty", "device"]
     # Its value when nothing is known of the user or the merchant; its type is the feature's type in Python.
     default: int | float
     meaning: str
@@ -110,6 +116,21 @@ def _merchant_window(days: int) -> Iterable[Feature]:
     yield Feature(f"merchant_transactions_{days}d", "merchant", 0, f"Payments at the merchant, {days} d before today.")
     yield Feature(
         f"merchant_fraud_rate_{days}d", "merchant", 0.0, "Share of them known as fraud at 00:00 UTC of the day."
+    )
+    yield Feature(
+        f"merchant_frauds_reported_{days}d",
+        "merchant",
+        0,
+        f"How many more of its payments of 30 d are known as frauds at 00:00 UTC than {days} d earlier.",
+    )
+
+
+def _device_window(days: int) -> Feature:
+    return Feature(
+        f"device_frauds_reported_{days}d",
+        "device",
+        0,
+        f"How many more of its payments of 30 d are known as frauds at 00:00 UTC than {days} d earlier.",
     )
 
 
@@ -159,6 +180,8 @@ ALL_FEATURES: tuple[Feature, ...] = (
     Feature("confirmed_frauds", "user", 0, "The user's payments, of any age, whose newest label is fraud."),
     *(_reported_frauds(days) for days in WINDOWS_DAYS),
     *(feature for days in WINDOWS_DAYS for feature in _merchant_window(days)),
+    Feature("merchant_log_mean_30d", "merchant", 0.0, "Mean logarithm of the amounts, in cents, of its 30 days."),
+    Feature("merchant_log_stddev_30d", "merchant", 0.0, "Standard deviation of these logarithms (population)."),
     Feature(
         "amount_to_mean_30d",
         "habit",
@@ -207,6 +230,14 @@ ALL_FEATURES: tuple[Feature, ...] = (
         "user.new_merchants_1d / user.transactions_1d",
         known_if="user.transactions_1d",
     ),
+    Feature(
+        "merchant_amount_zscore_30d",
+        "habit",
+        0.0,
+        "The merchant's standard deviations between the logarithm of the amount and the mean logarithm there.",
+        "(log_steps(payment.amount) / LOG_STEPS - merchant.merchant_log_mean_30d) / merchant.merchant_log_stddev_30d",
+        known_if="merchant.merchant_log_stddev_30d > 0",
+    ),
     Feature("is_new_merchant_30d", "novelty", 0, "1 if the user paid, but not at this merchant, in the last 30 days."),
     Feature("is_new_device_30d", "novelty", 0, "1 if the user paid, but not with this device, in the last 30 days."),
     Feature("is_new_country_30d", "novelty", 0, "1 if the user paid, but not in this country, in the last 30 days."),
@@ -224,9 +255,10 @@ ALL_FEATURES: tuple[Feature, ...] = (
         USUAL_SECONDS,
         "Seconds since the user last paid with this device, at most 30 days.",
     ),
-    Feature(
-        "hour_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days within 2 h of this hour, UTC."
-    ),
+    Feature("hour_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days within 2 h of this hour, UTC."),
+    Feature("device_users_30d", "device", 0, "Users who paid with this device in the 30 d before today, at most 20."),
+    Feature("device_users_today", "device", 0, "Users who paid with it since 00:00 UTC, at most 20."),
+    *(_device_window(days) for days in WINDOWS_DAYS),
 )
 
 # All windows of a user by name, longest first, and how long they are in milliseconds.
@@ -240,6 +272,7 @@ USER_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source
 MERCHANT_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "merchant")
 HABIT_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "habit")
 NOVELTY_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "novelty")
+DEVICE_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "device")
 FEATURES = tuple(feature.name for feature in ALL_FEATURES)
 
 # Columns of mart_training_examples that `training_matrix` reads.
@@ -247,7 +280,7 @@ TRAINING_COLUMNS = tuple(dict.fromkeys(feature.column or feature.name for featur
 
 # All formulas as one function. Compiled once, because a call for each feature would take several times as long.
 _vector = eval(
-    f"lambda payment, moment, user, merchant, novelty: ({', '.join(each.expression for each in ALL_FEATURES)},)"
+    f"lambda payment, moment, user, merchant, novelty, device: ({', '.join(each.expression for each in ALL_FEATURES)},)"
 )
 
 
@@ -305,6 +338,22 @@ class FraudChange:
     day: int
     known_on: int
     change: int
+
+
+class DeviceUser(NamedTuple):
+    """A user's first payment of a day with a device, in milliseconds since 1970 UTC."""
+
+    user: bytes
+    first_payment: int
+
+
+class MerchantDay(NamedTuple):
+    """What a merchant's payments of one day add up to."""
+
+    payments: int
+    # Of `log_steps` of their amounts.
+    log_sum: int = 0
+    log_squares: int = 0
 
 
 class _State:
@@ -367,22 +416,31 @@ class MerchantFeatures(
 
     @classmethod
     def from_days(
-        cls, payments: Mapping[int, int], frauds: Iterable[FraudChange], as_of: datetime, reference: Self
+        cls, days: Mapping[int, MerchantDay], frauds: Iterable[FraudChange], as_of: datetime, reference: Self
     ) -> Self:
         """The state at 00:00 UTC of the day of `as_of`.
 
         Args:
-            payments: their number, by day since 1970.
+            days: by day since 1970.
             frauds: those that became known, and those that were cleared.
             reference: has the merchant's category, which payments do not say.
         """
         today = milliseconds(as_of) // DAY_MS
-        counts = _by_window(today, payments.items())
+        counts = _by_window(today, ((day, totals.payments) for day, totals in days.items()))
+        frauds = list(frauds)
         bad = _by_window(today, ((fraud.day, fraud.change) for fraud in frauds if fraud.known_on <= today))
         numbers: dict[str, Any] = {}
-        for days, count, known in zip(WINDOWS_DAYS, counts, bad, strict=True):
-            numbers[f"merchant_transactions_{days}d"] = count
-            numbers[f"merchant_fraud_rate_{days}d"] = known / count if count else 0.0
+        for length, count, known in zip(WINDOWS_DAYS, counts, bad, strict=True):
+            numbers[f"merchant_transactions_{length}d"] = count
+            numbers[f"merchant_fraud_rate_{length}d"] = known / count if count else 0.0
+        for length, change in zip(WINDOWS_DAYS, _reported(today, frauds), strict=True):
+            numbers[f"merchant_frauds_reported_{length}d"] = change
+        month = [totals for day, totals in days.items() if 0 < today - day <= WINDOWS_DAYS[-1]]
+        if count := sum(totals.payments for totals in month):
+            log_sum, squares = sum(totals.log_sum for totals in month), sum(totals.log_squares for totals in month)
+            numbers["merchant_log_mean_30d"] = log_sum / count / LOG_STEPS
+            # Exact, and so 0 for equal amounts, since the z-score divides by it.
+            numbers["merchant_log_stddev_30d"] = sqrt(count * squares - log_sum * log_sum) / count / LOG_STEPS
         return replace(reference, **numbers, as_of=EPOCH + timedelta(days=today))
 
 
@@ -420,6 +478,40 @@ class Novelty(make_dataclass("_Novelty", _fields(*NOVELTY_FEATURES), frozen=True
 
 
 NOTHING_NEW = Novelty()
+
+
+class DeviceFeatures(make_dataclass("_Device", _fields(*DEVICE_FEATURES), frozen=True, slots=True)):  # type: ignore[misc]
+    """What is known of a device; the defaults are those of an unknown device, and of a payment that names none."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_days(cls, users: Iterable[DeviceUser], frauds: Iterable[FraudChange], moment: datetime) -> Self:
+        """Users and known frauds of whole days before the moment's, and the users of its day before the moment.
+
+        Args:
+            users: one for each user and day; of days with more than DEVICE_USERS_COUNTED users, the first ones.
+            frauds: those that became known, and those that were cleared.
+        """
+        now = milliseconds(moment)
+        today = now // DAY_MS
+        earlier: set[bytes] = set()
+        users_today = 0
+        for user, first_payment in users:
+            age = today - first_payment // DAY_MS
+            if 0 < age <= WINDOWS_DAYS[-1]:
+                earlier.add(user)
+            elif age == 0 and first_payment < now:
+                users_today += 1
+        reported = zip(WINDOWS_DAYS, _reported(today, frauds), strict=True)
+        return cls(
+            device_users_30d=min(len(earlier), DEVICE_USERS_COUNTED),
+            device_users_today=min(users_today, DEVICE_USERS_COUNTED),
+            **{f"device_frauds_reported_{days}d": change for days, change in reported},
+        )
+
+
+UNKNOWN_DEVICE = DeviceFeatures()
 
 
 class UserFeatures(
@@ -474,11 +566,15 @@ class UserFeatures(
         return cls(**numbers, **_known_frauds(events, moment), as_of=as_of)
 
     def to_array(
-        self, payment: Payment, merchant: MerchantFeatures, novelty: Novelty = NOTHING_NEW
+        self,
+        payment: Payment,
+        merchant: MerchantFeatures,
+        novelty: Novelty = NOTHING_NEW,
+        device: DeviceFeatures = UNKNOWN_DEVICE,
     ) -> NDArray[np.float32]:
         """The model's input for one payment: shape (len(FEATURES),), in the order of FEATURES."""
         moment = payment.event_time.astimezone(UTC)
-        return np.array(_vector(payment, moment, self, merchant, novelty), dtype=np.float32)
+        return np.array(_vector(payment, moment, self, merchant, novelty, device), dtype=np.float32)
 
 
 def training_matrix(columns: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -499,6 +595,11 @@ def training_matrix(columns: Mapping[str, Any]) -> NDArray[np.float32]:
     return matrix
 
 
+def log_steps(amount: float) -> int:
+    """The natural logarithm of an amount, in cents, as a whole number of steps of 1 / LOG_STEPS."""
+    return round(log(max(round(amount * 100), 1)) * LOG_STEPS)
+
+
 def milliseconds(moment: datetime) -> int:
     """Milliseconds since 1970 UTC, rounded up: events before that number are before the moment."""
     return -((EPOCH - moment) // timedelta(milliseconds=1))
@@ -513,6 +614,18 @@ def _by_window(today: int, numbers: Iterable[tuple[int, int]]) -> list[int]:
             for position, days in enumerate(WINDOWS_DAYS):
                 if age <= days:
                     sums[position] += number
+    return sums
+
+
+def _reported(today: int, frauds: Iterable[FraudChange]) -> list[int]:
+    """For each window, how many more payments of the longest one are known as frauds than at the window's start."""
+    sums = [0] * len(WINDOWS_DAYS)
+    for fraud in frauds:
+        age = today - fraud.known_on
+        if age >= 0 and 0 < today - fraud.day <= WINDOWS_DAYS[-1]:
+            for position, days in enumerate(WINDOWS_DAYS):
+                if age < days:
+                    sums[position] += fraud.change
     return sums
 
 
@@ -553,9 +666,7 @@ def _known_frauds(events: UserEvents, moment: int) -> dict[str, int]:
         strict=True,
     )
     newest = {
-        payment: (is_fraud, reported_at)
-        for reported_at, payment, is_fraud in sorted(reports)
-        if reported_at <= moment
+        payment: (is_fraud, reported_at) for reported_at, payment, is_fraud in sorted(reports) if reported_at <= moment
     }
     ages = [moment - reported_at for is_fraud, reported_at in newest.values() if is_fraud]
     reported = {f"frauds_reported_{days}d": sum(age <= days * DAY_MS for age in ages) for days in WINDOWS_DAYS}

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 WINDOWS = (1, 7, 30)
+DEVICE_USERS_COUNTED = 20
 MINUTES = {"10m": 10, "1h": 60, "6h": 360}
 HIGH_AMOUNT = 500
 SMALL_AMOUNT = 5
+LOG_STEP = 1 / 1024
 RISK = {"low": 0, "medium": 1, "high": 2}
 CLOCK_RANK = 3
 
@@ -108,14 +110,49 @@ def merchant_features(
         frauds = inside["transaction_id"].isin(known).sum()
         features[f"merchant_transactions_{window}d"] = len(inside)
         features[f"merchant_fraud_rate_{window}d"] = frauds / len(inside) if len(inside) else 0
+    month = own[(own["event_time"] < day) & (own["event_time"] >= day - days(30))]
+    features |= {
+        f"merchant_{name}": number for name, number in frauds_reported(month["transaction_id"], labels, day).items()
+    }
+    logs = log_amount(month["amount"].to_numpy(float))
+    features["merchant_log_mean_30d"] = logs.mean() if len(logs) else 0
+    # With equal amounts the rounding of their mean is no deviation.
+    features["merchant_log_stddev_30d"] = logs.std() if len(set(logs)) > 1 else 0
     return features
 
 
-def category_and_risk(given: Any, merchant_id: str, merchants: pd.DataFrame) -> tuple[str, int]:
+def log_amount(amount: Any) -> Any:
+    """The logarithm of an amount, or of several, in cents and in whole steps."""
+    return np.round(np.log(np.round(amount * 100)) / LOG_STEP) * LOG_STEP
+
+
+def frauds_reported(transaction_ids: pd.Series, labels: pd.DataFrame, day: pd.Timestamp) -> dict[str, int]:
+    """How many more of some payments are known as frauds at the start of a day than some days before."""
+
+    def known(at: pd.Timestamp) -> int:
+        return transaction_ids.isin(set(frauds_known(labels, at)["transaction_id"])).sum()
+
+    return {f"frauds_reported_{window}d": known(day) - known(day - days(window)) for window in WINDOWS}
+
+
+def device_features(payments: pd.DataFrame, labels: pd.DataFrame, device_id: str, now: pd.Timestamp) -> dict[str, int]:
+    """A device's state at the start of a day, and its users since then; a payment without a device has none."""
+    own = payments[given(payments["device_id"]) == device_id] if device_id else payments.head(0)
+    day = now.floor("D")
+    month = own[(own["event_time"] < day) & (own["event_time"] >= day - days(30))]
+    today = own[(own["event_time"] >= day) & (own["event_time"] < now)]
+    reported = frauds_reported(month["transaction_id"], labels, day)
+    return {
+        "device_users_30d": min(month["user_id"].nunique(), DEVICE_USERS_COUNTED),
+        "device_users_today": min(today["user_id"].nunique(), DEVICE_USERS_COUNTED),
+    } | {f"device_{name}": number for name, number in reported.items()}
+
+
+def category_and_risk(category: Any, merchant_id: str, merchants: pd.DataFrame) -> tuple[str, int]:
     """The category that a payment gives (null or empty if none), with its risk in the seed; else the merchant's."""
-    if isinstance(given, str) and given:
-        risks = [RISK[risk] for risk in merchants.loc[merchants["category"] == given, "category_risk"]]
-        return given, max(risks, default=1)
+    if isinstance(category, str) and category:
+        risks = [RISK[risk] for risk in merchants.loc[merchants["category"] == category, "category_risk"]]
+        return category, max(risks, default=1)
     known = merchants[merchants["merchant_id"] == merchant_id]
     return ("unknown", 1) if known.empty else (known["category"].iloc[0], RISK[known["category_risk"].iloc[0]])
 
@@ -137,10 +174,14 @@ def training_example(
     features = user_features(before, now) | novelty(payment, before)
     features |= merchant_features(payments, labels, payment["merchant_id"], now.floor("D"))
     features |= user_frauds(labels, payment["user_id"], now)
+    features |= device_features(payments, labels, given(payment[["device_id"]]).iloc[0], now)
 
     mean, spread = features["amount_mean_30d"], features["amount_stddev_30d"]
     features["amount_to_mean_30d"] = payment["amount"] / mean if mean > 0 else 1
     features["amount_zscore_30d"] = (payment["amount"] - mean) / spread if spread > 0 else 0
+    there, deviation = features["merchant_log_mean_30d"], features["merchant_log_stddev_30d"]
+    distance = log_amount(payment["amount"]) - there
+    features["merchant_amount_zscore_30d"] = distance / deviation if deviation > 0 else 0
     last = features.pop("last_event_time")
     features["seconds_since_last"] = (now - last).total_seconds() if last is not None else 30 * 86_400
     month = features["transactions_30d"]

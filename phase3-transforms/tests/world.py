@@ -93,7 +93,8 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
             # Some countries and devices are not given: null in one, null or empty in the other.
             "country": rng.choice(["DE", "FR", "US", None], PAYMENTS, p=[0.7, 0.2, 0.07, 0.03]),
             "device_id": [
-                (f"d{u}-{d}", f"d{u}-{d}", "", None)[d] for u, d in zip(user, rng.integers(0, 4, PAYMENTS), strict=True)
+                (f"d{u}", f"shared-{u % 5}", "", None)[d]
+                for u, d in zip(user, rng.integers(0, 4, PAYMENTS), strict=True)
             ],
             "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
             "event_time": pd.to_datetime(START) + pd.to_timedelta(milliseconds, unit="ms"),

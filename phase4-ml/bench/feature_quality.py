@@ -27,9 +27,9 @@ from fraud_common.errors import SerializationError
 from fraud_common.kafka import make_group_consumer, readable
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.settings import load_settings
-from serving.feature_client import FeatureClient, Found
+from serving.feature_client import FeatureClient, Found, Subjects
 from serving.model_store import Model, ModelStore
-from serving.predictor import UNKNOWN_USER, ChosenUser, choose_merchant, choose_user
+from serving.predictor import UNKNOWN_USER, ChosenUser, choose_device, choose_merchant, choose_user
 from serving.settings import Settings
 from sklearn.metrics import average_precision_score
 from tqdm import tqdm
@@ -65,9 +65,7 @@ def users_of(found: Found, parties: Parties, fresh: ChosenUser, as_of: datetime)
     snapshot = UserFeatures.from_json(found.user) if found.user else UNKNOWN_USER
     return (
         fresh,
-        ChosenUser(
-            UserFeatures.from_events(events, quarter), "quarter", Novelty.from_events(events, parties, quarter)
-        ),
+        ChosenUser(UserFeatures.from_events(events, quarter), "quarter", Novelty.from_events(events, parties, quarter)),
         ChosenUser(snapshot, "batch"),
     )
 
@@ -83,8 +81,9 @@ def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: 
         batch_merchant = MerchantFeatures.from_json(known.merchant) if known.merchant else MerchantFeatures()
         merchants = (choose_merchant(known, as_of, now),) * 2 + (batch_merchant,)
         fresh = choose_user(known, parties, as_of, known.stream.complete.of_user(record["user_id"]), now)
+        device = choose_device(known, as_of, now)
         rows += [
-            user.features.to_array(payment, merchant, user.novelty)
+            user.features.to_array(payment, merchant, user.novelty, device)
             for user, merchant in zip(users_of(known, parties, fresh, as_of), merchants, strict=True)
         ]
         watched.sources[fresh.source] += 1
@@ -141,7 +140,9 @@ async def watch(settings: StreamSettings, api: Settings, minutes: float, label_m
                 watched.add_label(record)
             payments = decoded(decoder, messages, settings.transactions_topic)
             if payments and passed < minutes * 60:
-                found = await features.look_up([(each["user_id"], each["merchant_id"]) for each in payments])
+                found = await features.look_up(
+                    [Subjects(each["user_id"], each["merchant_id"], each["device_id"] or "") for each in payments]
+                )
                 score(models.model, watched, payments, found)
             progress.update(round(passed) - progress.n)
     consumer.close()

@@ -6,13 +6,22 @@ the API's feature client. Redis has every user's payments of the last 32 days, a
     user_events:{user_id}     sorted set, all scores 0, so in the order of its members' bytes, which is that of time:
                               one member of 24 bytes for each payment, three big-endian words:
                                 key      event time in ms (42 bits), transaction_id as a number (21 bits)
-                                payment  is_international (1 bit), country as a number (16), amount in cents (40)
-                                parties  merchant as a number (40 bits), device as a number (23)
+                                payment  7 more bits of the device, is_international (1 bit), country as a number (16),
+                                         amount in cents (40)
+                                parties  merchant as a number (40 bits), the first 23 bits of the device as a number
     user_labels:{user_id}     sorted set like it: 16 bytes for each label, two big-endian words:
                                 key      that of the payment, whose event time is in the label
                                 label    reported_at in ms (42 bits), is_fraud (1 bit)
-    merchant_days:{number}    hash: "<day>" → payments of that day; "<day>:<known_on>" → how many more of them are known
-                              as frauds from 00:00 UTC of the day known_on. Days since 1970.
+    merchant_days:{number}    hash: "<day>" → payments of that day; "<day>s" → sum of `features.log_steps` of their
+                              amounts, "<day>q" → sum of the squares of these; "<day>:<known_on>" → how many more of
+                              them are known as frauds from 00:00 UTC of the day known_on. Days since 1970.
+    device_users:{number}     sorted set: one member of 7 bytes for each user and day on which the user paid with the
+                              device: day since 1970 (2 bytes), user as a number (5), big-endian. The score is the event
+                              time of the user's first payment of that day, in ms. Of each day, the first
+                              features.DEVICE_USERS_COUNTED users; more are not counted
+    device_frauds:{number}    hash like merchant_days: "<day>:<known_on>" → how many more of the device's payments of
+                              that day are known as frauds. A payment without a device is in neither of them
+    feature_store:layout      LAYOUT_VERSION of the program that has written all of this
     feature_store:writes:{n}  how often payments or labels of a sixtieth of all users were written: two processes that
                               write the same users at once notice by it
     feature_stream:positions  hash: "<topic>:<partition>" → offset of the first message that is not in Redis
@@ -29,24 +38,28 @@ Beside these are the batch snapshots from Gold, user_features:{user_id} and merc
 all as feature_stream:clock; the feature stream replaces both.
 
 Names become numbers by a hash. Of two merchants in 10,000 the chance to share a number is 1 in 20,000; they would share
-their totals. Within one user, equal numbers of different merchants are out of the question.
+their totals. Of 50,000 devices one pair is expected to share a number, and with it users and frauds. Within one user,
+equal numbers of different merchants or devices are out of the question.
 """
 
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from features import DAY_MS, WINDOWS_DAYS, FraudChange, Parties, UserEvents
+from features import DAY_MS, WINDOWS_DAYS, DeviceUser, FraudChange, MerchantDay, Parties, UserEvents
 
 from feature_store.freshness import partition_of
 
 USER_EVENTS = "user_events:{}"
 USER_LABELS = "user_labels:{}"
 MERCHANT_DAYS = "merchant_days:{}"
+DEVICE_USERS = "device_users:{}"
+DEVICE_FRAUDS = "device_frauds:{}"
+LAYOUT_KEY = "feature_store:layout"
 WRITES = "feature_store:writes:{}"
 POSITIONS_KEY = "feature_stream:positions"
 CLOCK_KEY = "feature_stream:data_clock"
@@ -54,6 +67,10 @@ NEWEST_USERS_KEY = "feature_stream:newest_users"
 COMPLETE_KEY = "feature_stream:complete"
 SCATTERED_KEY = "feature_stream:scattered"
 PUSHED_AT_KEY = "feature_writer:pushed_at"
+
+# 2 since merchants have sums of logarithms, and devices their users and frauds. The stream fills Redis again if what is
+# there has another layout.
+LAYOUT_VERSION = 2
 
 _WRITES = 60
 
@@ -70,6 +87,9 @@ _KEY = struct.Struct(">Q")
 _EVENT = struct.Struct(">QQQ")
 _LABEL = struct.Struct(">QQ")
 _ID_BITS, _CENTS_BITS, _COUNTRY_BITS, _MERCHANT_BITS, _DEVICE_BITS = 21, 40, 16, 40, 23
+_MORE_DEVICE_BITS = 7
+_USER_BITS = 40
+_DEVICE_USER = struct.Struct(">HBL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +113,10 @@ class PaymentEvent:
     def pack(self) -> bytes:
         """The member of the user's sorted set."""
         merchant, country, device = parties_of(self.merchant_id, self.country, self.device_id)
+        more = device_number(self.device_id) & (1 << _MORE_DEVICE_BITS) - 1
         return _EVENT.pack(
             self.key,
-            (self.is_international << _COUNTRY_BITS | country) << _CENTS_BITS | self.cents,
+            ((more << 1 | self.is_international) << _COUNTRY_BITS | country) << _CENTS_BITS | self.cents,
             merchant << _DEVICE_BITS | device,
         )
 
@@ -145,6 +166,15 @@ def name_number(name: str, bits: int) -> int:
 def merchant_number(merchant_id: str) -> int:
     """The number for a merchant, in a user's payments and in the key of its totals."""
     return name_number(merchant_id, _MERCHANT_BITS)
+
+
+@lru_cache(maxsize=100_000)
+def device_number(device_id: str) -> int:
+    """The number for a device in the keys of its state; it begins with that of `Parties`."""
+    return name_number(device_id, _DEVICE_BITS + _MORE_DEVICE_BITS)
+
+
+NO_DEVICE = device_number("")
 
 
 def parties_of(merchant_id: str, country: str | None, device_id: str | None) -> Parties:
@@ -199,6 +229,15 @@ def covers_merchant(days: Collection[int], data_clock: int, day: int) -> bool:
     return len(days) < DAYS_AT_LEAST or day - _LONGEST_WINDOW_DAYS >= first_day_kept(days, data_clock)
 
 
+def covers_device(newest: int, data_clock: int, moment: int) -> bool:
+    """Whether Redis still has all users of a device in the longest window before the day of a moment, as `covers_user`.
+
+    Args:
+        newest: the newest score in device_users; 0 if there is none.
+    """
+    return covers_user(newest, data_clock, moment // DAY_MS * DAY_MS)
+
+
 def event_time_of(member: bytes) -> int:
     """The event time in a member of either sorted set."""
     return key_of(member) >> _ID_BITS
@@ -214,6 +253,19 @@ def merchant_of(member: bytes) -> int:
     """The merchant's number in a member of user_events."""
     _, _, parties = _EVENT.unpack(member)
     return parties >> _DEVICE_BITS
+
+
+def device_of(member: bytes) -> int:
+    """The device's number in a member of user_events."""
+    _, payment, parties = _EVENT.unpack(member)
+    more = payment >> (_CENTS_BITS + _COUNTRY_BITS + 1)
+    return (parties & (1 << _DEVICE_BITS) - 1) << _MORE_DEVICE_BITS | more
+
+
+def device_user(event_time: int, user_id: str) -> bytes:
+    """The member of device_users of a user who pays at this time."""
+    user = name_number(user_id, _USER_BITS)
+    return _DEVICE_USER.pack(event_time // DAY_MS, user >> 32, user & 0xFFFFFFFF)
 
 
 def key_bytes(key: int) -> bytes:
@@ -240,7 +292,7 @@ def unpack_user(events: Sequence[bytes], labels: Sequence[bytes]) -> UserEvents:
     return UserEvents(
         event_time=key >> _ID_BITS,
         cents=payment & (1 << _CENTS_BITS) - 1,
-        is_international=payment >> (_CENTS_BITS + _COUNTRY_BITS),
+        is_international=(payment >> (_CENTS_BITS + _COUNTRY_BITS)) & 1,
         merchant=parties >> _DEVICE_BITS,
         country=(payment >> _CENTS_BITS) & (1 << _COUNTRY_BITS) - 1,
         device=parties & (1 << _DEVICE_BITS) - 1,
@@ -255,9 +307,15 @@ def payments_field(event_time: int) -> str:
     return str(event_time // DAY_MS)
 
 
+def amounts_fields(event_time: int) -> tuple[str, str]:
+    """The fields of merchant_days for the sum of the logarithms of a day's amounts, and for that of their squares."""
+    day = event_time // DAY_MS
+    return f"{day}s", f"{day}q"
+
+
 def counts_payments(field: str) -> bool:
-    """Whether a field of merchant_days counts payments, and not frauds."""
-    return ":" not in field
+    """Whether a field of merchant_days counts payments."""
+    return field.isdigit()
 
 
 def frauds_field(event_time: int, reported_at: int) -> str:
@@ -268,20 +326,29 @@ def frauds_field(event_time: int, reported_at: int) -> str:
 def day_of_field(name: bytes) -> int:
     """The day of the payments that a field of merchant_days is about."""
     day, _, _ = name.partition(b":")
-    return int(day)
+    return int(day.rstrip(b"sq"))
 
 
-def unpack_merchant(days: Mapping[bytes, bytes]) -> tuple[dict[int, int], list[FraudChange]]:
-    """A merchant's hash as `MerchantFeatures.from_days` takes it: payments by day, and frauds."""
-    payments: dict[int, int] = {}
+def unpack_device(
+    users: Iterable[tuple[bytes, float]], frauds: Mapping[bytes, bytes]
+) -> tuple[list[DeviceUser], list[FraudChange]]:
+    """A device's sorted set, with its scores, and its hash as `DeviceFeatures.from_days` takes them."""
+    _, changes = unpack_merchant(frauds)
+    return [DeviceUser(user=member[2:], first_payment=int(score)) for member, score in users], changes
+
+
+def unpack_merchant(fields: Mapping[bytes, bytes]) -> tuple[dict[int, MerchantDay], list[FraudChange]]:
+    """A merchant's hash as `MerchantFeatures.from_days` takes it: its days, and frauds."""
+    days: dict[int, MerchantDay] = {}
     frauds: list[FraudChange] = []
-    for name, number in days.items():
+    for name, number in fields.items():
         day, _, known_on = name.partition(b":")
         if known_on:
             frauds.append(FraudChange(int(day), int(known_on), int(number)))
-        else:
-            payments[int(day)] = int(number)
-    return payments, frauds
+        elif name.isdigit():
+            sums = int(fields.get(name + b"s", 0)), int(fields.get(name + b"q", 0))
+            days[int(day)] = MerchantDay(int(number), *sums)
+    return days, frauds
 
 
 def _words(members: Sequence[bytes], width: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -100,7 +100,7 @@ def repair(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings, 
         labels[label.user_id].append(label)
     repaired = 0
     for user in users:
-        batch = Batch(payments[user], labels[user], count_for_merchants=False)
+        batch = Batch(payments[user], labels[user], add_to_totals=False)
         applied = writer.apply(store, batch, settings.feature_stream_max_payments_per_user)
         repaired += bool(applied.payments or applied.labels)
     return repaired

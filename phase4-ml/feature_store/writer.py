@@ -5,26 +5,25 @@ in whatever order records arrive. `layout.py` describes the keys and their membe
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 
 import redis
+from features import DEVICE_USERS_COUNTED
 from redis.client import Pipeline
 from redis.exceptions import WatchError
 
-from feature_store import coverage, merchant_totals
+from feature_store import coverage, totals
 from feature_store.coverage import Progress
 from feature_store.layout import (
     EXPIRY_SECONDS,
     KEEP_MS,
-    MERCHANT_DAYS,
     USER_EVENTS,
     USER_LABELS,
     WRITES,
     Label,
     PaymentEvent,
-    counts_payments,
     event_time_of,
     kept_from,
     key_bytes,
@@ -32,7 +31,7 @@ from feature_store.layout import (
 )
 from feature_store.pipelines import NamedPipeline, load_script
 
-_LOOK_UP, _ADD_RECORDS, _COUNT = map(load_script, ("look_up", "add_records", "count"))
+_LOOK_UP, _ADD_RECORDS, _COUNT, _NOTE_USERS = map(load_script, ("look_up", "add_records", "count", "note_users"))
 
 # A command costs the client more than a key in it, and one with too many keys makes other clients of Redis wait.
 _USERS_PER_COMMAND = 100
@@ -49,8 +48,8 @@ class Batch:
     labels: Sequence[Label] = ()
     # Without it the data clock does not move: then these records are not all that exist up to a moment.
     progress: Progress = field(default_factory=Progress)
-    # Whether to add them to the merchants' totals; False if only the users' payments were lost.
-    count_for_merchants: bool = True
+    # Whether to add them to the totals of merchants and devices; False if only the users' payments were lost.
+    add_to_totals: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +128,23 @@ def _apply(store: redis.Redis, pipeline: Pipeline, batch: Batch, max_payments: i
     if writes:
         pipeline.watch(*writes)
     new = _what_is_new(store, users, clock)
-    totals = _totals(new) if batch.count_for_merchants else Counter()
+    changes = _totals(new) if batch.add_to_totals else Counter()
 
     pipeline.multi()
     transaction = NamedPipeline(pipeline)
     for key in writes:
         pipeline.incr(key)
     chunks = _add_users(store, transaction, new, clock, max_payments)
-    counted = _count_totals(store, transaction, totals)
+    counted = _count_totals(store, transaction, changes)
+    _note_users_of_devices(store, transaction, new, clock)
     progress = batch.progress
     if progress.reached:
         coverage.advance(transaction.named("advanced"), progress, coverage.newest_users(batch.payments))
     results = transaction.execute()
 
-    new_days = {chunk[index - 1] for number, chunk in enumerate(counted) for index in results["count", number]}
-    merchant_totals.forget_old_days(store, [merchant for merchant, name in new_days if counts_payments(name)], clock)
+    new_fields = {chunk[index - 1] for number, chunk in enumerate(counted) for index in results["count", number]}
+    with_new_days = {key for key, name in new_fields if totals.begins_a_day(key, name)}
+    totals.forget_old_days(store, sorted(with_new_days), clock)
     trimmed = {
         chunk[index - 1]: count
         for number, chunk in enumerate(chunks)
@@ -213,21 +214,23 @@ def _keys_of(users: Iterable[str]) -> list[str]:
     return [key for user in users for key in (USER_EVENTS.format(user), USER_LABELS.format(user))]
 
 
-def _totals(new: Mapping[str, _New]) -> merchant_totals.Totals:
-    totals = merchant_totals.count_payments(
-        payment for of_user in new.values() for payment in of_user.payments.values()
-    )
+def _payments(new: Mapping[str, _New]) -> Iterator[PaymentEvent]:
+    return (payment for of_user in new.values() for payment in of_user.payments.values())
+
+
+def _totals(new: Mapping[str, _New]) -> totals.Totals:
+    changes = totals.count_payments(_payments(new))
     for of_user in new.values():
         if of_user.labels or of_user.known_labels:
-            changes = merchant_totals.count_frauds(
+            frauds = totals.count_frauds(
                 of_user.payments,
                 of_user.labels,
                 known_labels=of_user.known_labels,
                 known_payments=of_user.known_payments,
             )
             # Not `+=`, which drops negative numbers.
-            totals.update(changes)
-    return totals
+            changes.update(frauds)
+    return changes
 
 
 def _add_users(
@@ -247,14 +250,23 @@ def _add_users(
 
 
 def _count_totals(
-    store: redis.Redis, transaction: NamedPipeline, totals: merchant_totals.Totals
-) -> list[tuple[tuple[int, str], ...]]:
+    store: redis.Redis, transaction: NamedPipeline, changes: totals.Totals
+) -> list[tuple[tuple[str, str], ...]]:
     """Queue commands named ("count", number); the totals of each."""
     script = store.register_script(_COUNT)
-    changed = [total for total, number in totals.items() if number]
+    changed = [total for total, number in changes.items() if number]
     chunks = list(batched(changed, _TOTALS_PER_COMMAND, strict=False))
     for number, chunk in enumerate(chunks):
-        keys = [MERCHANT_DAYS.format(merchant) for merchant, _ in chunk]
-        arguments = [item for total in chunk for item in (total[1], totals[total])]
-        script(keys, arguments, client=transaction.named("count", number))
+        arguments = [item for total in chunk for item in (total[1], changes[total])]
+        script([key for key, _ in chunk], arguments, client=transaction.named("count", number))
     return chunks
+
+
+def _note_users_of_devices(store: redis.Redis, transaction: NamedPipeline, new: Mapping[str, _New], clock: int) -> None:
+    script = store.register_script(_NOTE_USERS)
+    first = totals.first_payments(_payments(new))
+    for chunk in batched(first, _TOTALS_PER_COMMAND, strict=False):
+        arguments: list[bytes | int] = [clock, KEEP_MS, DEVICE_USERS_COUNTED, EXPIRY_SECONDS]
+        for each in chunk:
+            arguments += [each[1], first[each]]
+        script([key for key, _ in chunk], arguments, client=transaction.pipeline)

@@ -1,4 +1,7 @@
-"""Prepares Redis before the stream follows Kafka: replaces keys of earlier releases, and fills an empty Redis."""
+"""Prepares Redis before the stream follows Kafka: replaces keys of earlier releases, and fills an empty Redis.
+
+A Redis that an earlier release filled has fewer totals than the features need, so it is emptied and filled again.
+"""
 
 import logging
 import threading
@@ -9,7 +12,19 @@ from itertools import batched
 import redis
 from feature_store import coverage
 from feature_store.coverage import Progress
-from feature_store.layout import NEWEST_USERS_KEY, USER_EVENTS, USER_LABELS, event_time_of
+from feature_store.layout import (
+    COMPLETE_KEY,
+    DEVICE_FRAUDS,
+    DEVICE_USERS,
+    LAYOUT_KEY,
+    LAYOUT_VERSION,
+    MERCHANT_DAYS,
+    NEWEST_USERS_KEY,
+    POSITIONS_KEY,
+    USER_EVENTS,
+    USER_LABELS,
+    event_time_of,
+)
 from feature_store.pipelines import NamedPipeline
 from feature_store.rebuild import Topics, rebuild_from_bronze
 from fraud_common.errors import Stopping, UserError
@@ -67,14 +82,35 @@ def find_data_clock(store: redis.Redis) -> None:
     log.info("found the data clock from the payments in Redis: %d ms", coverage.clock(store))
 
 
+def empty_if_other_layout(store: redis.Redis) -> None:
+    """Remove what a program of another layout has written, labels apart, so that Redis is filled again.
+
+    Its offsets and its completeness are removed first: from then on the API uses snapshots, and a crash in between only
+    leaves what the next start removes.
+    """
+    if store.get(LAYOUT_KEY) == b"%d" % LAYOUT_VERSION:
+        return
+    store.delete(POSITIONS_KEY, COMPLETE_KEY)
+    removed = 0
+    for kind in (USER_EVENTS, MERCHANT_DAYS, DEVICE_USERS, DEVICE_FRAUDS):
+        for keys in batched(store.scan_iter(match=kind.format("*"), count=_KEYS_PER_SCAN), 1000, strict=False):
+            removed += store.unlink(*keys)
+    store.set(LAYOUT_KEY, LAYOUT_VERSION)
+    if removed:
+        log.info("removed %d keys of an earlier release, which Bronze and Kafka fill again", removed)
+
+
 def fill_if_empty(settings: StreamSettings, store: redis.Redis, stop: threading.Event) -> None:
-    """Fill a Redis without positions: it is new, or has lost everything. Bronze has the past, Kafka what came after.
+    """Fill a Redis without positions: it is new, has lost everything, or has another layout.
+
+    Bronze has the past, Kafka what came after.
 
     Raises:
         RedisError: Redis or Trino does not answer.
         Stopping: the event was set meanwhile.
     """
-    if coverage.positions(store) or settings.feature_stream_from == "kafka":
+    has_layout = store.get(LAYOUT_KEY) == b"%d" % LAYOUT_VERSION
+    if has_layout and (coverage.positions(store) or settings.feature_stream_from == "kafka"):
         return
     # Those of an earlier rebuild.
     metrics.FILLED.set(0)
@@ -90,7 +126,8 @@ def _fill(settings: StreamSettings, store: redis.Redis, stop: threading.Event) -
         if stop.is_set():
             raise Stopping("another process fills Redis")
     try:
-        if not coverage.positions(store):
+        empty_if_other_layout(store)
+        if not coverage.positions(store) and settings.feature_stream_from == "bronze":
             topics = Topics(settings.transactions_topic, settings.labels_topic)
             with renewed(lock):
                 rebuild_from_bronze(settings, store, topics, _on_progress(lock, stop))

@@ -10,18 +10,21 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pybreaker
 from feature_store.freshness import Completeness
 from feature_store.layout import (
     CLOCK_KEY,
     COMPLETE_KEY,
+    DEVICE_FRAUDS,
+    DEVICE_USERS,
     MERCHANT_DAYS,
     PUSHED_AT_KEY,
     SCATTERED_KEY,
     USER_EVENTS,
     USER_LABELS,
+    device_number,
     merchant_number,
 )
 from feature_store.pipelines import NamedPipeline
@@ -58,17 +61,29 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What Redis has of a payment's user and merchant; nothing if it did not answer."""
+    """What Redis has of a payment's user, merchant and device; nothing if it did not answer."""
 
     user: bytes | None = None
     merchant: bytes | None = None
     events: Sequence[bytes] = ()
     labels: Sequence[bytes] = ()
     days: Mapping[bytes, bytes] = field(default_factory=dict)
+    # Members with their scores.
+    device_users: Sequence[tuple[bytes, float]] = ()
+    device_frauds: Mapping[bytes, bytes] = field(default_factory=dict)
     stream: StreamState = field(default_factory=StreamState)
 
 
 NOTHING = Found()
+
+
+class Subjects(NamedTuple):
+    """Whom a payment is about; a device that is not given is an empty text."""
+
+    user_id: str
+    merchant_id: str
+    device_id: str = ""
+
 
 _STATE_KEYS = (CLOCK_KEY, COMPLETE_KEY, SCATTERED_KEY, PUSHED_AT_KEY)
 
@@ -86,7 +101,7 @@ class _Announcer(pybreaker.CircuitBreakerListener):
 
 
 class FeatureClient:
-    """What Redis has by user and merchant."""
+    """What Redis has by user, merchant and device."""
 
     def __init__(self, settings: Settings) -> None:
         self._deadline = settings.redis_deadline_ms / 1000
@@ -116,14 +131,14 @@ class FeatureClient:
         """Whether requests ask Redis."""
         return self._breaker.current_state == pybreaker.STATE_CLOSED
 
-    async def look_up(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
-        """What Redis has for each user and merchant; nothing for all if it does not answer in time."""
+    async def look_up(self, payments: Sequence[Subjects]) -> list[Found]:
+        """What Redis has for each payment; nothing for all if it does not answer in time."""
         if self.answers:
             try:
-                return await self._ask(pairs)
+                return await self._ask(payments)
             except (RedisError, OSError):
                 metrics.ERRORS.labels("redis").inc()
-        return [NOTHING] * len(pairs)
+        return [NOTHING] * len(payments)
 
     async def watch(self) -> None:
         """Ask Redis while the breaker is open: only a successful trial lets requests through again."""
@@ -134,7 +149,7 @@ class FeatureClient:
             try:
                 # Connections from before the failure may be dead.
                 await self._pool.disconnect(inuse_connections=False)
-                await self._ask([("ping", "ping")])
+                await self._ask([Subjects("ping", "ping")])
             except (RedisError, OSError, pybreaker.CircuitBreakerError):
                 pass
 
@@ -143,9 +158,10 @@ class FeatureClient:
         await self._redis.aclose()
         await self._pool.disconnect()
 
-    async def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[Found]:
-        users = list(dict.fromkeys(user for user, _ in pairs))
-        merchants = list(dict.fromkeys(merchant for _, merchant in pairs))
+    async def _ask(self, payments: Sequence[Subjects]) -> list[Found]:
+        users = list(dict.fromkeys(payment.user_id for payment in payments))
+        merchants = list(dict.fromkeys(payment.merchant_id for payment in payments))
+        devices = list(dict.fromkeys(payment.device_id for payment in payments if payment.device_id))
         keys = [*_STATE_KEYS, *map(USER_KEY.format, users), *map(MERCHANT_KEY.format, merchants)]
         pipeline = NamedPipeline(self._redis.pipeline(transaction=False))
         pipeline.named("values").mget(keys)
@@ -154,6 +170,10 @@ class FeatureClient:
             pipeline.named("labels", user).zrange(USER_LABELS.format(user), 0, -1)
         for merchant in merchants:
             pipeline.named("days", merchant).hgetall(MERCHANT_DAYS.format(merchant_number(merchant)))
+        for device in devices:
+            number = device_number(device)
+            pipeline.named("device users", device).zrange(DEVICE_USERS.format(number), 0, -1, withscores=True)
+            pipeline.named("device frauds", device).hgetall(DEVICE_FRAUDS.format(number))
         with self._breaker.calling():
             async with _deadline(self._deadline + SECONDS_PER_KEY * len(pipeline.pipeline)):
                 results = pipeline.by_name(await pipeline.pipeline.execute(raise_on_error=False))
@@ -164,7 +184,8 @@ class FeatureClient:
 
         def streamed(*name: str) -> Any:
             # A key of another type counts as missing.
-            return () if isinstance(results[name], Exception) else results[name]
+            found = results.get(name, ())
+            return () if isinstance(found, Exception) else found
 
         return [
             Found(
@@ -173,9 +194,11 @@ class FeatureClient:
                 events=streamed("events", user),
                 labels=streamed("labels", user),
                 days=streamed("days", merchant),
+                device_users=streamed("device users", device),
+                device_frauds=streamed("device frauds", device),
                 stream=stream,
             )
-            for user, merchant in pairs
+            for user, merchant, device in payments
         ]
 
 

@@ -17,12 +17,23 @@ import numpy as np
 import orjson
 from audit.prediction_log import PredictionLog
 from feature_store.freshness import stream_is_newer
-from feature_store.layout import covers_merchant, covers_user, event_time_of, parties_of, unpack_merchant, unpack_user
+from feature_store.layout import (
+    covers_device,
+    covers_merchant,
+    covers_user,
+    event_time_of,
+    parties_of,
+    unpack_device,
+    unpack_merchant,
+    unpack_user,
+)
 from features import (
     DAY_MS,
     EPOCH,
     FEATURES,
     NOTHING_NEW,
+    UNKNOWN_DEVICE,
+    DeviceFeatures,
     MerchantFeatures,
     Novelty,
     Parties,
@@ -33,7 +44,7 @@ from features import (
 from numpy.typing import NDArray
 
 from serving import metrics
-from serving.feature_client import FeatureClient, Found
+from serving.feature_client import FeatureClient, Found, Subjects
 from serving.model_store import Model, ModelStore
 from serving.rules_1 import Rules
 from serving.schemas import PaymentRequest
@@ -92,7 +103,7 @@ class Predictor:
     async def predict(self, request: PaymentRequest, explain: bool) -> bytes:
         """The answer to one payment, as JSON."""
         started = time.perf_counter()
-        (found,) = await self._features.look_up([(request.user_id, request.merchant_id)])
+        (found,) = await self._features.look_up([subjects_of(request)])
         features = features_of(request, found, datetime.now(UTC))
         model = self._models.model
         (score,) = model.probabilities(features.vector.reshape(1, -1))
@@ -109,7 +120,7 @@ class Predictor:
         """The answers to several payments, with one request to Redis and one call of the model."""
         started = time.perf_counter()
         now = datetime.now(UTC)
-        found = await self._features.look_up([(request.user_id, request.merchant_id) for request in requests])
+        found = await self._features.look_up([subjects_of(request) for request in requests])
         features: list[PaymentFeatures] = []
         for number, (request, each) in enumerate(zip(requests, found, strict=True), start=1):
             features.append(features_of(request, each, now))
@@ -134,6 +145,11 @@ class Predictor:
         return orjson.dumps({"predictions": answers})
 
 
+def subjects_of(request: PaymentRequest) -> Subjects:
+    """Whom to look up for a payment."""
+    return Subjects(request.user_id, request.merchant_id, request.device_id or "")
+
+
 def features_of(request: PaymentRequest, found: Found, now: datetime) -> PaymentFeatures:
     """The payment's features: from the stream, else from the batch snapshots, else the defaults.
 
@@ -147,7 +163,8 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
     parties = parties_of(request.merchant_id, request.country, request.device_id)
     try:
         user = choose_user(found, parties, moment, complete_until, now)
-        vector = user.features.to_array(payment, choose_merchant(found, moment, now), user.novelty)
+        merchant, device = choose_merchant(found, moment, now), choose_device(found, moment, now)
+        vector = user.features.to_array(payment, merchant, user.novelty, device)
     except Exception as error:
         # Whatever Redis has under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
@@ -212,10 +229,22 @@ def choose_merchant(found: Found, moment: datetime, now: datetime) -> MerchantFe
     snapshot = read_snapshot(MerchantFeatures, found.merchant)
     known = snapshot or UNKNOWN_MERCHANT
     if found.days and _stream_is_newer(found, found.stream.complete.slowest, snapshot, now):
-        payments, frauds = unpack_merchant(found.days)
-        if covers_merchant(payments, found.stream.data_clock, milliseconds(moment) // DAY_MS):
-            return MerchantFeatures.from_days(payments, frauds, moment, known)
+        days, frauds = unpack_merchant(found.days)
+        if covers_merchant(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
+            return MerchantFeatures.from_days(days, frauds, moment, known)
     return known
+
+
+def choose_device(found: Found, moment: datetime, now: datetime) -> DeviceFeatures:
+    """What is known of the device, by the same rule. No snapshot has it, so without the stream it is unknown."""
+    if (found.device_users or found.device_frauds) and _stream_is_newer(
+        found, found.stream.complete.slowest, None, now
+    ):
+        users, frauds = unpack_device(found.device_users, found.device_frauds)
+        newest = users[-1].first_payment if users else 0
+        if covers_device(newest, found.stream.data_clock, milliseconds(moment)):
+            return DeviceFeatures.from_days(users, frauds, moment)
+    return UNKNOWN_DEVICE
 
 
 def _stream_is_newer(

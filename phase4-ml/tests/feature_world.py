@@ -1,5 +1,6 @@
 """What the tests of features share: a small world of payments and labels, and what the oracle knows of its users."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import numpy as np
 import oracle
 import pandas as pd
-from feature_store.layout import Label, PaymentEvent, parties_of, unpack_user
+from feature_store import totals
+from feature_store.layout import Label, PaymentEvent, unpack_user
 from features import (
+    DEVICE_FEATURES,
     NOVELTY_FEATURES,
+    DeviceFeatures,
     MerchantFeatures,
     Novelty,
-    Parties,
     Payment,
     UserEvents,
     UserFeatures,
@@ -48,9 +51,9 @@ def make_world(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame, pd
     labelled = payments.sample(frac=0.3, random_state=1)
     frauds = labelled[["transaction_id", "user_id", "event_time"]].assign(
         is_fraud=True,
-        reported_at=(
-            labelled["event_time"] + pd.to_timedelta(rng.uniform(0.05, 15, len(labelled)), unit="D")
-        ).dt.floor("ms"),
+        reported_at=(labelled["event_time"] + pd.to_timedelta(rng.uniform(0.05, 15, len(labelled)), unit="D")).dt.floor(
+            "ms"
+        ),
     )
     cleared = frauds.sample(frac=0.2, random_state=2)
     cleared = cleared.assign(is_fraud=False, reported_at=cleared["reported_at"] + pd.Timedelta(days=5))
@@ -84,9 +87,9 @@ def snapshots_at(
     )
 
 
-def events_of(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame) -> UserEvents:
-    """All events of a user, as the stream keeps them; times are in whole milliseconds."""
-    events = [
+def payment_events(payments: pd.DataFrame) -> list[PaymentEvent]:
+    """The payments as the stream sees them."""
+    return [
         PaymentEvent(
             row.transaction_id,
             row.user_id,
@@ -96,10 +99,14 @@ def events_of(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame) -> Use
             row.country,
             row.device_id,
             row.is_international,
-        ).pack()
-        for row in payments[payments["user_id"] == user_id].itertuples()
+        )
+        for row in payments.itertuples()
     ]
-    reports = [
+
+
+def label_members(labels: pd.DataFrame) -> list[bytes]:
+    """The labels as the stream keeps them."""
+    return sorted(
         Label(
             row.transaction_id,
             row.user_id,
@@ -107,9 +114,37 @@ def events_of(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame) -> Use
             milliseconds(row.reported_at.to_pydatetime()),
             row.is_fraud,
         ).pack()
-        for row in labels[labels["user_id"] == user_id].itertuples()
-    ]
-    return unpack_user(sorted(events), sorted(reports))
+        for row in labels.itertuples()
+    )
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What the stream keeps of a world, by key, without its limits."""
+
+    users: dict[str, UserEvents]
+    hashes: dict[str, dict[bytes, bytes]]
+    device_users: dict[str, list[tuple[bytes, float]]]
+
+    @classmethod
+    def of(cls, payments: pd.DataFrame, labels: pd.DataFrame) -> "Streamed":
+        """All events at once."""
+        events = payment_events(payments)
+        changes = totals.count_payments(events)
+        users = {}
+        for user, own in payments.groupby("user_id"):
+            members = label_members(labels[labels["user_id"] == user])
+            own_events = payment_events(own)
+            users[str(user)] = unpack_user(sorted(event.pack() for event in own_events), members)
+            frauds = totals.count_frauds({event.key: event for event in own_events}, members, [], {})
+            changes.update(frauds)
+        hashes: dict[str, dict[bytes, bytes]] = defaultdict(dict)
+        for (key, name), number in changes.items():
+            hashes[key][name.encode()] = b"%d" % number
+        device_users: dict[str, list[tuple[bytes, float]]] = defaultdict(list)
+        for (key, member), first in totals.first_payments(events).items():
+            device_users[key].append((member, float(first)))
+        return cls(users, hashes, device_users)
 
 
 @dataclass(frozen=True)
@@ -117,18 +152,17 @@ class Example:
     """One payment with what was known just before it, and the training example of it."""
 
     payment: Payment
+    row: pd.Series
     user: UserFeatures
     merchant: MerchantFeatures
     novelty: Novelty
-    events: UserEvents
-    parties: Parties
+    device: DeviceFeatures
     columns: dict[str, Any]
 
 
 def make_examples(seed: int) -> list[Example]:
     """Examples from a small world; the very first payments are among them: users without any history."""
     payments, labels, merchants = make_world(np.random.default_rng(seed))
-    events = {user: events_of(user, payments, labels) for user in set(payments["user_id"])}
     chosen = pd.concat([payments.head(20), payments.sample(EXAMPLES - 20, random_state=seed)])
     examples = []
     for _, row in chosen.iterrows():
@@ -137,8 +171,8 @@ def make_examples(seed: int) -> list[Example]:
         columns |= {"device_type": row["device_type"], "is_international": row["is_international"]}
         payment = Payment(row["amount"], row["is_international"], row["event_time"].to_pydatetime(), row["device_type"])
         novelty = Novelty(**plain({name: columns[name] for name in NOVELTY_FEATURES}))
-        parties = parties_of(row["merchant_id"], row["country"], row["device_id"])
-        examples.append(Example(payment, user, merchant, novelty, events[row["user_id"]], parties, columns))
+        device = DeviceFeatures(**plain({name: columns[name] for name in DEVICE_FEATURES}))
+        examples.append(Example(payment, row, user, merchant, novelty, device, columns))
     return examples
 
 

@@ -23,6 +23,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from feature_store import coverage
 from feature_store.layout import (
+    DEVICE_FRAUDS,
+    DEVICE_USERS,
     MERCHANT_DAYS,
     USER_EVENTS,
     USER_LABELS,
@@ -31,14 +33,14 @@ from feature_store.layout import (
     parties_of,
 )
 from feature_world import make_world
-from features import DAY_MS, MERCHANT_FEATURES, NOVELTY_FEATURES, USER_FEATURES
+from features import DAY_MS, DEVICE_FEATURES, MERCHANT_FEATURES, NOVELTY_FEATURES, USER_FEATURES
 from fraud_common.settings import load_settings
 from fraud_common.topics import LABELS, TRANSACTIONS
 from kafka_tools import KAFKA, REGISTRY, encoder_of
 from redis.exceptions import RedisError
 from sample_payments import label, payment
-from serving.feature_client import FeatureClient, Found
-from serving.predictor import choose_merchant, choose_user
+from serving.feature_client import FeatureClient, Found, Subjects
+from serving.predictor import choose_device, choose_merchant, choose_user
 from serving.settings import Settings
 from serving_stack import REDIS_HOST, redis_client, wait_until
 
@@ -155,12 +157,15 @@ def running_stream(folder: Path, **settings: str) -> Iterator[RunningStream]:
 
 
 def look_up(payments: pd.DataFrame) -> list[Found]:
-    """What the API finds for the users and merchants of these payments."""
+    """What the API finds for the users, merchants and devices of these payments."""
 
     async def ask() -> list[Found]:
         client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
         try:
-            return await client.look_up(list(zip(payments["user_id"], payments["merchant_id"], strict=True)))
+            devices = payments.get("device_id", pd.Series("", payments.index))
+            return await client.look_up(
+                list(map(Subjects, payments["user_id"], payments["merchant_id"], devices, strict=True))
+            )
         finally:
             await client.close()
 
@@ -175,9 +180,10 @@ def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]
     merchant = choose_merchant(found, moment, now)
     # Before the user's first payment the stream has nothing.
     assert user.source == ("stream" if found.events or found.labels else "default")
-    expected = {name: example[name] for name in (*USER_FEATURES, *MERCHANT_FEATURES, *NOVELTY_FEATURES)}
+    names = (*USER_FEATURES, *MERCHANT_FEATURES, *NOVELTY_FEATURES, *DEVICE_FEATURES)
+    expected = {name: example[name] for name in names}
     actual: dict[str, Any] = {}
-    for state in (user.features, merchant, user.novelty):
+    for state in (user.features, merchant, user.novelty, choose_device(found, moment, now)):
         actual |= dataclasses.asdict(state)
     oracle.assert_same(actual, expected, row["transaction_id"])
 
@@ -235,11 +241,15 @@ def all_state() -> dict[str, Any]:
         state[key.decode()] = [member for member in members if event_time_of(member) >= horizon]
     for key in client.scan_iter(match=USER_LABELS.format("*"), count=1000):
         state[key.decode()] = client.zrange(key, 0, -1)
-    for key in client.scan_iter(match=MERCHANT_DAYS.format("*"), count=1000):
-        # A fraud that was cleared before it counted leaves a zero.
-        state[key.decode()] = {
-            name: number
-            for name, number in client.hgetall(key).items()
-            if number != b"0" and day_of_field(name) > clock // DAY_MS - 30
-        }
+    for key in client.scan_iter(match=DEVICE_USERS.format("*"), count=1000):
+        found = client.zrange(key, 0, -1, withscores=True)
+        state[key.decode()] = [each for each in found if each[1] >= min(found[-1][1], clock) - 30 * DAY_MS]
+    for kind in (MERCHANT_DAYS, DEVICE_FRAUDS):
+        for key in client.scan_iter(match=kind.format("*"), count=1000):
+            # A fraud that was cleared before it counted leaves a zero.
+            state[key.decode()] = {
+                name: number
+                for name, number in client.hgetall(key).items()
+                if number != b"0" and day_of_field(name) > clock // DAY_MS - 30
+            }
     return state

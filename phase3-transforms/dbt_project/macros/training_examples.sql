@@ -51,6 +51,23 @@ merchant_states as (
     {{ merchant_state('merchant_entity_rows', history_start, last_date) }}
 ),
 
+{# The device's, too. #}
+device_entity_rows as (
+    select distinct
+        device_id,
+        event_date as as_of_date
+    from entity_rows
+    where device_id <> ''
+),
+
+device_states as (
+    {{ device_state('device_entity_rows', history_start, last_date) }}
+),
+
+device_days as (
+    {{ device_users_today(first_date, last_date) }}
+),
+
 {# The label may be of any later time: it is what the model learns, not what it knows. #}
 labels as (
     {{ newest_labels(in_slice) }}
@@ -85,8 +102,12 @@ final as (
         {% for name in merchant_features() %}merchant_states.{{ name }},
         {% endfor %}
 
-        ---------- the payment against the user's habits
-        {% set habits = habit_features('cast(payments.amount as double)', 'payments.event_time', 'user_states') %}
+        ---------- its device at the start of the day, and since then
+        {% for name, expression in device_features().items() %}{{ expression }} as {{ name }},
+        {% endfor %}
+
+        ---------- the payment against what is usual for its user and its merchant
+        {% set habits = habit_features('payments', 'user_states', 'merchant_states') %}
         {% for name, expression in habits.items() %}{{ expression }} as {{ name }},
         {% endfor %}
 
@@ -109,6 +130,10 @@ final as (
         on entity_rows.merchant_id = merchant_states.merchant_id and entity_rows.event_date = merchant_states.as_of_date
     left join user_frauds
         on entity_rows.transaction_id = user_frauds.entity_row_id
+    left join device_states
+        on entity_rows.device_id = device_states.device_id and entity_rows.event_date = device_states.as_of_date
+    left join device_days
+        on entity_rows.transaction_id = device_days.transaction_id and entity_rows.event_date = device_days.event_date
     left join labels
         on entity_rows.transaction_id = labels.transaction_id and entity_rows.event_date = labels.event_date
 )

@@ -21,7 +21,8 @@
             'amount_max_' ~ days ~ 'd': 'coalesce(' ~ max ~ ', 0)',
         }) -%}
     {%- endfor -%}
-    {%- for window, minutes in var('short_windows').items() -%}
+    {%- for window in var('short_windows') -%}
+        {%- set minutes = var('short_windows')[window] -%}
         {%- set sum = user_window('sum(events.amount)', minutes, unit='minute') -%}
         {%- do features.update({
             'transactions_' ~ window: user_window('count(*)', minutes, unit='minute'),

@@ -24,4 +24,6 @@ def test_windows_and_high_amounts_are_those_of_serving(variables: dict[str, Any]
     assert variables["windows"] == list(features.WINDOWS_DAYS)
     assert variables["short_windows"] == features.SHORT_WINDOWS_MINUTES
     assert variables["high_amount"] * 100 == features.HIGH_AMOUNT_CENTS
+    assert variables["device_users_counted"] == features.DEVICE_USERS_COUNTED
+    assert variables["log_steps"] == features.LOG_STEPS
     assert variables["small_amount"] * 100 == features.SMALL_AMOUNT_CENTS

@@ -1,5 +1,5 @@
--- Add to merchants' totals.
--- KEYS: merchant_days:{number}, once for each total
+-- Add to totals.
+-- KEYS: merchant_days:{number} or device_frauds:{number}, once for each total
 -- ARGV: for each total the field, and what to add
 -- Returns the numbers of the totals that are now what was added, so those of new fields.
 local new = {}

@@ -10,7 +10,7 @@ import pytest
 from feature_world import learned_matrix, make_examples
 from features import FEATURES, MERCHANT_KEY, USER_KEY, MerchantFeatures, UserFeatures
 from fraud_common.settings import load_settings
-from serving.feature_client import FeatureClient, Found
+from serving.feature_client import FeatureClient, Found, Subjects
 from serving.settings import Settings
 from serving_stack import redis_client
 
@@ -22,7 +22,7 @@ def through_redis(values: dict[str, str], names: list[str]) -> list[Found]:
     async def read() -> list[Found]:
         client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
         try:
-            return await client.look_up([(name, name) for name in names])
+            return await client.look_up([Subjects(name, name) for name in names])
         finally:
             await client.close()
 
@@ -43,7 +43,7 @@ def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: 
     scored = np.stack(
         [
             UserFeatures.from_json(found.user or b"").to_array(
-                example.payment, MerchantFeatures.from_json(found.merchant or b""), example.novelty
+                example.payment, MerchantFeatures.from_json(found.merchant or b""), example.novelty, example.device
             )
             for example, found in zip(examples, through_redis(values, names), strict=True)
         ]

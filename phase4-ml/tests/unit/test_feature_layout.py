@@ -7,9 +7,13 @@ from feature_store.layout import (
     Label,
     LabelMember,
     PaymentEvent,
+    amounts_fields,
+    covers_device,
     covers_merchant,
     covers_user,
     day_of_field,
+    device_number,
+    device_of,
     event_time_of,
     first_day_kept,
     frauds_field,
@@ -18,12 +22,13 @@ from feature_store.layout import (
     key_of,
     merchant_number,
     merchant_of,
+    parties_of,
     payments_field,
     unpack_merchant,
     unpack_user,
     writes_number,
 )
-from features import DAY_MS, FraudChange
+from features import DAY_MS, FraudChange, MerchantDay
 
 AT = 1_732_881_600_123
 PAYMENT = PaymentEvent("t1", "u1", "m1", AT, 1250, "DE", "d1", is_international=True)
@@ -31,7 +36,8 @@ LABEL = Label("t1", "u1", AT, AT + 118_400_333, is_fraud=True)
 
 
 def test_bytes_are_those_of_every_release() -> None:
-    assert PAYMENT.pack().hex() == "326ef959cf66fa2501d9ed00000004e2688fbcea5a7e69c7"
+    key, payment, parties = "326ef959cf66fa25", "5bd9ed00000004e2", "688fbcea5a7e69c7"
+    assert PAYMENT.pack().hex() == key + payment + parties
     assert LABEL.pack().hex() == "326ef959cf66fa2500000326fdb2e791"
     assert merchant_number("m1") == 898176242868
 
@@ -58,6 +64,9 @@ def test_a_member_says_its_key_its_merchant_and_its_label() -> None:
     assert key_of(PAYMENT.pack()) == key_of(LABEL.pack()) == PAYMENT.key == LABEL.key
     assert event_time_of(PAYMENT.pack()) == event_time_of(LABEL.pack()) == AT
     assert merchant_of(PAYMENT.pack()) == merchant_number("m1")
+    assert (
+        device_of(PAYMENT.pack()) == device_number("d1") and device_number("d1") >> 7 == parties_of("", "", "d1").device
+    )
     assert LabelMember.unpack(LABEL.pack()) == LabelMember(PAYMENT.key, AT, LABEL.reported_at, is_fraud=True)
 
 
@@ -94,6 +103,8 @@ def test_windows_are_complete_up_to_two_days_before_the_newest_payment() -> None
         assert not covers_user(newest, AT, AT - 2 * DAY_MS - 1)
     # Of a user that is behind, everything is kept that the user's own payments need.
     assert covers_user(AT - 90 * DAY_MS, AT, AT - 92 * DAY_MS)
+    # The window of a device begins with a whole day.
+    assert covers_device(AT, AT, AT - DAY_MS) and not covers_device(AT, AT, AT - 2 * DAY_MS)
     day = AT // DAY_MS
     days = [*range(day - 50, day + 1), day + 90]
     assert covers_merchant(days, AT, day - 2) and not covers_merchant(days, AT, day - 20)
@@ -108,5 +119,7 @@ def test_a_merchants_hash_has_payments_and_frauds_by_day() -> None:
     assert frauds_field(AT, AT + 1) == f"{day}:{day + 1}"
     assert frauds_field(AT, (day + 1) * DAY_MS) == f"{day}:{day + 1}"
     fields = {payments_field(AT).encode(): b"3", frauds_field(AT, AT + 1).encode(): b"-1"}
-    assert unpack_merchant(fields) == ({day: 3}, [FraudChange(day, day + 1, -1)])
+    assert unpack_merchant(fields) == ({day: MerchantDay(3)}, [FraudChange(day, day + 1, -1)])
+    fields |= {name.encode(): b"5" for name in amounts_fields(AT)}
+    assert unpack_merchant(fields) == ({day: MerchantDay(3, 5, 5)}, [FraudChange(day, day + 1, -1)])
     assert {day_of_field(name) for name in fields} == {day}

@@ -1,13 +1,27 @@
 """The parts of the feature store that need no Redis: merchants' totals, the newest users, named results, settings."""
 
+import dataclasses
+
 import pytest
 from feature_store import coverage
-from feature_store.layout import Label, PaymentEvent, frauds_field, merchant_number, payments_field
-from feature_store.merchant_totals import count_frauds, count_payments, old_fields
+from feature_store.layout import (
+    DEVICE_FRAUDS,
+    DEVICE_USERS,
+    MERCHANT_DAYS,
+    Label,
+    PaymentEvent,
+    amounts_fields,
+    device_number,
+    frauds_field,
+    merchant_number,
+    payments_field,
+    unpack_device,
+)
 from feature_store.pipelines import NamedPipeline, load_script
 from feature_store.reconcile import ReconciliationSettings
+from feature_store.totals import count_frauds, count_payments, first_payments, old_fields
 from feature_stream.settings import StreamSettings
-from features import DAY_MS
+from features import DAY_MS, FraudChange, log_steps
 from fraud_common.errors import UserError
 from fraud_common.settings import load_settings
 
@@ -15,25 +29,46 @@ AT = 20_000 * DAY_MS
 PAYMENT = PaymentEvent("t1", "u1", "m1", AT, 100, "DE", "d1", is_international=False)
 FRAUD = Label("t1", "u1", AT, AT + DAY_MS // 2, is_fraud=True)
 CLEARED = Label("t1", "u1", AT, AT + 3 * DAY_MS, is_fraud=False)
-M1 = merchant_number("m1")
-KNOWN = (M1, frauds_field(AT, FRAUD.reported_at))
-UNKNOWN = (M1, frauds_field(AT, CLEARED.reported_at))
+M1, D1 = MERCHANT_DAYS.format(merchant_number("m1")), DEVICE_FRAUDS.format(device_number("d1"))
+KNOWN = {(hash_key, frauds_field(AT, FRAUD.reported_at)): 1 for hash_key in (M1, D1)}
+CHANGED = KNOWN | {(hash_key, frauds_field(AT, CLEARED.reported_at)): -1 for hash_key in (M1, D1)}
 
 
 def test_payments_count_for_their_merchants_days() -> None:
     other = PaymentEvent("t2", "u2", "m1", AT + 1, 100, "DE", "d1", is_international=False)
-    assert count_payments([PAYMENT, other]) == {(M1, payments_field(AT)): 2}
+    sums, squares = amounts_fields(AT)
+    one = log_steps(1.0)
+    expected = {(M1, payments_field(AT)): 2, (M1, sums): 2 * one, (M1, squares): 2 * one * one}
+    assert count_payments([PAYMENT, other]) == expected
+
+
+def test_devices_have_the_first_payment_of_each_user_and_day() -> None:
+    def at(event_time: int, user: str = "u1", device: str = "d1") -> PaymentEvent:
+        return PaymentEvent(f"{user}-{event_time}", user, "m1", event_time, 100, "DE", device, is_international=False)
+
+    found = first_payments([at(AT + 5), at(AT + 2), at(AT + 9), at(AT + 3, "u2"), at(AT + DAY_MS), at(AT, device="")])
+    assert sorted(found.values()) == [AT + 2, AT + 3, AT + DAY_MS]
+    assert {key for key, _ in found} == {DEVICE_USERS.format(device_number("d1"))}
+    users, frauds = unpack_device([(member, first) for (_, member), first in found.items()], {b"1:2": b"3"})
+    assert len({user.user for user in users}) == 2 and frauds == [FraudChange(1, 2, 3)]
+
+
+def test_frauds_without_a_device_count_for_the_merchant_only() -> None:
+    payment = dataclasses.replace(PAYMENT, device_id="")
+    assert {key for key, _ in count_frauds({payment.key: payment}, [FRAUD.pack()], [], {})} == {M1}
+    known = {payment.key: payment.pack()}
+    assert {key for key, _ in count_frauds({}, [FRAUD.pack()], [], known)} == {M1}
 
 
 def test_frauds_are_the_same_in_whatever_order_payment_and_labels_arrive() -> None:
     payment, fraud, cleared = PAYMENT.pack(), FRAUD.pack(), CLEARED.pack()
     key, new, nothing = PAYMENT.key, {PAYMENT.key: PAYMENT}, {}
     together = count_frauds(new, [cleared, fraud], known_labels=[], known_payments={})
-    assert together == {KNOWN: 1, UNKNOWN: -1}
+    assert together == CHANGED
     # A label without its payment changes nothing; then the payment arrives.
     assert count_frauds(nothing, [fraud], known_labels=[], known_payments={}) == {}
     first = count_frauds(new, [], known_labels=[fraud], known_payments={})
-    assert first == {KNOWN: 1}
+    assert first == KNOWN
     second = count_frauds(nothing, [cleared], known_labels=[fraud], known_payments={key: payment})
     first.update(second)
     assert first == together
@@ -45,12 +80,12 @@ def test_frauds_are_the_same_in_whatever_order_payment_and_labels_arrive() -> No
 
 def fields_of(*days: int) -> list[bytes]:
     """A merchant's fields: payments of these days, and frauds of each that were known a week later."""
-    return [name for day in days for name in (b"%d" % day, b"%d:%d" % (day, day + 7))]
+    return [name for day in days for name in (b"%d" % day, b"%ds" % day, b"%d:%d" % (day, day + 7))]
 
 
 def test_a_merchant_forgets_days_that_no_window_reaches() -> None:
     days = range(20_000 - 60, 20_001)
-    assert old_fields(fields_of(*days), AT) == fields_of(*days[: -32 - 1])[: 2 * (60 - 40 + 1)]
+    assert old_fields(fields_of(*days), AT) == fields_of(*days[: -32 - 1])[: 3 * (60 - 40 + 1)]
     # A merchant without recent payments keeps the days before its last one.
     assert old_fields(fields_of(*days), AT + 400 * DAY_MS) == old_fields(fields_of(*days), AT)
     assert old_fields([], AT) == []

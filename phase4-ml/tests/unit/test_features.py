@@ -3,14 +3,28 @@
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import oracle
 import pytest
-from feature_world import learned_matrix, make_examples
+from feature_store.layout import (
+    DEVICE_FRAUDS,
+    DEVICE_USERS,
+    MERCHANT_DAYS,
+    device_number,
+    merchant_number,
+    parties_of,
+    unpack_device,
+    unpack_merchant,
+)
+from feature_world import Streamed, learned_matrix, make_examples, make_world
 from features import (
     ALL_FEATURES,
+    DAY_MS,
+    DEVICE_FEATURES,
     DEVICE_TYPES,
+    DEVICE_USERS_COUNTED,
     EPOCH,
     FEATURES,
     HABIT_FEATURES,
@@ -21,13 +35,17 @@ from features import (
     SNAPSHOT_VERSION,
     TRAINING_COLUMNS,
     USER_FEATURES,
+    DeviceFeatures,
+    DeviceUser,
     FraudChange,
+    MerchantDay,
     MerchantFeatures,
     Novelty,
     Parties,
     Payment,
     UserEvents,
     UserFeatures,
+    log_steps,
     milliseconds,
 )
 
@@ -44,7 +62,10 @@ def events_at(*times: datetime, cents: int = 1000) -> UserEvents:
 
 def test_names_are_unique_and_grouped_by_source() -> None:
     assert len(FEATURES) == len(set(FEATURES))
-    assert FEATURES == PAYMENT_FEATURES + USER_FEATURES + MERCHANT_FEATURES + HABIT_FEATURES + NOVELTY_FEATURES
+    assert (
+        FEATURES
+        == PAYMENT_FEATURES + USER_FEATURES + MERCHANT_FEATURES + HABIT_FEATURES + NOVELTY_FEATURES + DEVICE_FEATURES
+    )
     assert all(feature.meaning.endswith(".") for feature in ALL_FEATURES)
 
 
@@ -97,13 +118,15 @@ def test_habits_compare_the_payment_with_the_user() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: int) -> None:
-    """Of training, of snapshots, and of the stream's events."""
     examples = make_examples(seed)
     learned = learned_matrix(examples)
     scored = np.stack(
         [
             UserFeatures.from_json(example.user.to_json()).to_array(
-                example.payment, MerchantFeatures.from_json(example.merchant.to_json()), example.novelty
+                example.payment,
+                MerchantFeatures.from_json(example.merchant.to_json()),
+                example.novelty,
+                example.device,
             )
             for example in examples
         ]
@@ -113,12 +136,30 @@ def test_an_example_is_the_vector_of_the_same_payment_at_the_same_instant(seed: 
         np.testing.assert_allclose(scored[:, position], learned[:, position], rtol=1e-6, atol=1e-6, err_msg=name)
         # A feature that is the same for all would prove nothing.
         assert len(np.unique(scored[:, position])) > 1, name
-    for example in examples:
-        moment = example.payment.event_time
-        streamed = dataclasses.asdict(UserFeatures.from_events(example.events, moment))
-        streamed |= dataclasses.asdict(Novelty.from_events(example.events, example.parties, moment))
-        expected = {name: example.columns[name] for name in (*USER_FEATURES, *NOVELTY_FEATURES)}
-        oracle.assert_same(streamed, expected, str(moment))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_the_stream_keeps_gives_the_same_numbers_as_the_oracle(seed: int) -> None:
+    payments, labels, _ = make_world(np.random.default_rng(seed))
+    world = Streamed.of(payments, labels)
+    for example in make_examples(seed):
+        row, moment = example.row, example.payment.event_time
+        events = world.users[row["user_id"]]
+        days, frauds = unpack_merchant(world.hashes[MERCHANT_DAYS.format(merchant_number(row["merchant_id"]))])
+        number = device_number(row["device_id"])
+        device = unpack_device(
+            world.device_users[DEVICE_USERS.format(number)], world.hashes[DEVICE_FRAUDS.format(number)]
+        )
+        streamed: dict[str, Any] = {}
+        for state in (
+            UserFeatures.from_events(events, moment),
+            Novelty.from_events(events, parties_of(row["merchant_id"], row["country"], row["device_id"]), moment),
+            MerchantFeatures.from_days(days, frauds, moment, MerchantFeatures()),
+            DeviceFeatures.from_days(*device, moment),
+        ):
+            streamed |= dataclasses.asdict(state)
+        names = (*USER_FEATURES, *NOVELTY_FEATURES, *MERCHANT_FEATURES, *DEVICE_FEATURES)
+        oracle.assert_same(streamed, {name: example.columns[name] for name in names}, row["transaction_id"])
 
 
 def test_a_snapshot_comes_back_as_it_was() -> None:
@@ -250,10 +291,63 @@ def test_hours_are_near_across_midnight(hour: int, near: int) -> None:
 def test_a_merchant_is_as_it_was_at_the_start_of_the_day() -> None:
     today = (AS_OF - EPOCH).days
     payments = {today - 31: 100, today - 8: 10, today - 3: 5, today - 1: 2, today: 50}
+    days = {day: MerchantDay(count) for day, count in payments.items()}
     frauds = [FraudChange(today - 3, today, 2), FraudChange(today - 3, today + 1, 1), FraudChange(today - 1, today, 1)]
-    merchant = MerchantFeatures.from_days(payments, frauds, AS_OF, MerchantFeatures("gaming", 2))
+    merchant = MerchantFeatures.from_days(days, frauds, AS_OF, MerchantFeatures("gaming", 2))
     assert (merchant.merchant_category, merchant.merchant_category_risk) == ("gaming", 2)
     assert merchant.merchant_transactions_1d == 2 and merchant.merchant_fraud_rate_1d == 0.5
     assert merchant.merchant_transactions_7d == 7 and merchant.merchant_fraud_rate_7d == 3 / 7
     assert merchant.merchant_transactions_30d == 17
     assert merchant.as_of == AS_OF.replace(hour=0)
+
+
+def test_frauds_at_a_merchant_count_when_they_are_reported() -> None:
+    """F1: reported lately, of payments of 30 days; one that was cleared meanwhile is taken off again."""
+    today = (AS_OF - EPOCH).days
+    frauds = [
+        FraudChange(today - 20, today, 4),
+        FraudChange(today - 20, today - 1, 2),
+        FraudChange(today - 20, today - 7, 1),
+        FraudChange(today - 31, today, 100),
+        FraudChange(today - 1, today + 1, 100),
+        FraudChange(today - 20, today - 2, -1),
+    ]
+    merchant = MerchantFeatures.from_days({}, frauds, AS_OF, MerchantFeatures())
+    reported = [getattr(merchant, f"merchant_frauds_reported_{days}d") for days in (1, 7, 30)]
+    assert reported == [4, 5, 6]
+
+
+def test_amounts_are_compared_with_those_at_the_merchant() -> None:
+    assert (log_steps(0.01), log_steps(10.0)) == (0, 7074)
+    today = (AS_OF - EPOCH).days
+    days = {
+        today: MerchantDay(9, 1, 1),
+        today - 1: MerchantDay(2, 0, 0),
+        today - 30: MerchantDay(2, 2 * 7074, 2 * 7074**2),
+    }
+    merchant = MerchantFeatures.from_days(days, [], AS_OF, MerchantFeatures())
+    assert merchant.merchant_log_mean_30d == merchant.merchant_log_stddev_30d == 3537 / 1024
+    for amount, zscore in ((10.0, 1.0), (0.01, -1.0)):
+        vector = UserFeatures().to_array(Payment(amount, False, AS_OF), merchant)
+        assert dict(zip(FEATURES, vector.tolist(), strict=True))["merchant_amount_zscore_30d"] == zscore
+    # Equal amounts have no deviation at all.
+    equal = MerchantFeatures.from_days({today - 1: MerchantDay(3, 3 * 777, 3 * 777**2)}, [], AS_OF, MerchantFeatures())
+    assert equal.merchant_log_stddev_30d == 0
+
+
+def test_a_device_has_users_of_earlier_days_and_of_today() -> None:
+    now = milliseconds(AS_OF)
+    midnight = now // DAY_MS * DAY_MS
+    users = [
+        DeviceUser(b"a", midnight - 30 * DAY_MS),
+        DeviceUser(b"b", midnight - 1),
+        DeviceUser(b"a", midnight - DAY_MS),
+        DeviceUser(b"c", midnight - 30 * DAY_MS - 1),
+        DeviceUser(b"a", midnight),
+        DeviceUser(b"d", now - 1),
+        DeviceUser(b"e", now),
+    ]
+    device = DeviceFeatures.from_days(users, [], AS_OF)
+    assert (device.device_users_30d, device.device_users_today) == (2, 2)
+    many = [DeviceUser(b"%d" % number, midnight - 1) for number in range(50)]
+    assert DeviceFeatures.from_days(many, [], AS_OF).device_users_30d == DEVICE_USERS_COUNTED

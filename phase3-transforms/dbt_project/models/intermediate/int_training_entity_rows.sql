@@ -88,8 +88,19 @@ transactions as (
         group by merchant_id, date_trunc('month', event_date)
     ),
 
-    {# So is a label that came late, from its report on: for its user for ever, for its merchant while the labelled
-       payment is in the window. #}
+    {# Also for its device, on its own day, too. #}
+    late_for_devices as (
+        select
+            device_id,
+            min(event_date) as first_date,
+            max(event_date) as last_date
+        from arrived
+        where device_id <> ''
+        group by device_id, date_trunc('month', event_date)
+    ),
+
+    {# So is a label that came late, from its report on: for its user for ever, for its merchant and its device while
+       the labelled payment is in the window. #}
     reported_for_users as (
         select
             user_id,
@@ -109,6 +120,20 @@ transactions as (
             on reported.transaction_id = transactions.transaction_id and reported.event_date = transactions.event_date
         where reported.reported_at <= {{ matured }}
         group by transactions.merchant_id, date_trunc('month', reported.event_date)
+    ),
+
+    reported_for_devices as (
+        select
+            transactions.device_id,
+            min(date(reported.reported_at)) as first_date,
+            max(reported.event_date) as last_date
+        from reported
+        inner join transactions
+            on reported.transaction_id = transactions.transaction_id and reported.event_date = transactions.event_date
+        where
+            reported.reported_at <= {{ matured }}
+            and transactions.device_id <> ''
+        group by transactions.device_id, date_trunc('month', reported.event_date)
     ),
 
     changed as (
@@ -163,6 +188,26 @@ transactions as (
         inner join reported_for_merchants as late
             on
                 transactions.merchant_id = late.merchant_id
+                and transactions.event_date > late.first_date
+                and transactions.event_date <= late.last_date + interval '30' day
+        union distinct
+        select
+            transactions.transaction_id,
+            transactions.event_date
+        from transactions
+        inner join late_for_devices as late
+            on
+                transactions.device_id = late.device_id
+                and transactions.event_date >= late.first_date
+                and transactions.event_date <= late.last_date + interval '30' day
+        union distinct
+        select
+            transactions.transaction_id,
+            transactions.event_date
+        from transactions
+        inner join reported_for_devices as late
+            on
+                transactions.device_id = late.device_id
                 and transactions.event_date > late.first_date
                 and transactions.event_date <= late.last_date + interval '30' day
     ),
