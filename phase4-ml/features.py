@@ -256,8 +256,18 @@ ALL_FEATURES: tuple[Feature, ...] = (
         "Seconds since the user last paid with this device, at most 30 days.",
     ),
     Feature("hour_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days within 2 h of this hour, UTC."),
-    Feature("device_users_30d", "device", 0, "Users who paid with this device in the 30 d before today, at most 20."),
-    Feature("device_users_today", "device", 0, "Users who paid with it since 00:00 UTC, at most 20."),
+    Feature(
+        "device_users_30d",
+        "device",
+        0,
+        f"Users who paid with this device in the 30 d before today, at most {DEVICE_USERS_COUNTED}.",
+    ),
+    Feature(
+        "device_users_today",
+        "device",
+        0,
+        f"Users who paid with it since 00:00 UTC, at most {DEVICE_USERS_COUNTED}.",
+    ),
     *(_device_window(days) for days in WINDOWS_DAYS),
 )
 

@@ -95,7 +95,17 @@ def fill_redis() -> None:
     with redis_client().pipeline(transaction=False) as pipeline:
         for number in range(KNOWN_USERS):
             pipeline.set(USER_KEY.format(f"known-{number}"), known_user().to_json(), ex=SNAPSHOT_SECONDS)
-        merchant = MerchantFeatures("gaming", 2, 100, 0.01, 700, 0.012, 3000, 0.011, as_of=AS_OF).to_json()
+        merchant = MerchantFeatures(
+            "gaming",
+            2,
+            merchant_transactions_1d=100,
+            merchant_fraud_rate_1d=0.01,
+            merchant_transactions_7d=700,
+            merchant_fraud_rate_7d=0.012,
+            merchant_transactions_30d=3000,
+            merchant_fraud_rate_30d=0.011,
+            as_of=AS_OF,
+        ).to_json()
         for number in range(KNOWN_MERCHANTS):
             pipeline.set(MERCHANT_KEY.format(f"known-{number}"), merchant, ex=SNAPSHOT_SECONDS)
         pipeline.execute()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ from serving.feature_client import FeatureClient, Found, Subjects
 from serving.predictor import choose_device, choose_merchant, choose_user
 from serving.settings import Settings
 from serving_stack import REDIS_HOST, redis_client, wait_until
+
+# Those that come from what the stream keeps.
+STREAMED_FEATURES = (*USER_FEATURES, *MERCHANT_FEATURES, *NOVELTY_FEATURES, *DEVICE_FEATURES)
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,8 @@ def look_up(payments: pd.DataFrame) -> list[Found]:
         client = FeatureClient(load_settings(Settings, redis_deadline_ms=5_000))
         try:
             devices = payments.get("device_id", pd.Series("", payments.index))
-            return await client.look_up(
-                list(map(Subjects, payments["user_id"], payments["merchant_id"], devices, strict=True))
-            )
+            subjects = zip(payments["user_id"], payments["merchant_id"], devices, strict=True)
+            return await client.look_up(list(starmap(Subjects, subjects)))
         finally:
             await client.close()
 
@@ -180,8 +183,7 @@ def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]
     merchant = choose_merchant(found, moment, now)
     # Before the user's first payment the stream has nothing.
     assert user.source == ("stream" if found.events or found.labels else "default")
-    names = (*USER_FEATURES, *MERCHANT_FEATURES, *NOVELTY_FEATURES, *DEVICE_FEATURES)
-    expected = {name: example[name] for name in names}
+    expected = {name: example[name] for name in STREAMED_FEATURES}
     actual: dict[str, Any] = {}
     for state in (user.features, merchant, user.novelty, choose_device(found, moment, now)):
         actual |= dataclasses.asdict(state)

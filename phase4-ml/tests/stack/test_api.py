@@ -14,12 +14,15 @@ from feature_store import writer
 from feature_store.layout import (
     CLOCK_KEY,
     COMPLETE_KEY,
+    DEVICE_FRAUDS,
+    DEVICE_USERS,
     MERCHANT_DAYS,
     PUSHED_AT_KEY,
     USER_EVENTS,
     USER_LABELS,
     Label,
     PaymentEvent,
+    device_number,
     merchant_number,
 )
 from features import FEATURES, USER_KEY, milliseconds
@@ -156,6 +159,7 @@ def streamed() -> Iterator[None]:
     redis_client().delete(
         *(key.format("streamed") for key in (USER_EVENTS, USER_LABELS, USER_KEY)),
         MERCHANT_DAYS.format(merchant_number("streamed")),
+        *(key.format(device_number("d1")) for key in (DEVICE_USERS, DEVICE_FRAUDS)),
         CLOCK_KEY,
         COMPLETE_KEY,
         PUSHED_AT_KEY,
@@ -165,6 +169,7 @@ def streamed() -> Iterator[None]:
 @pytest.mark.usefixtures("streamed")
 def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> None:
     late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
+    late |= {"country": "FR", "device_id": "d1"}
     answer = post(api, late)
     assert answer["feature_source"] == "stream"
     assert 0 <= answer["feature_age_seconds"] < 60
@@ -173,6 +178,9 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
     assert features["transactions_1d"] == 1 and features["transactions_7d"] == 4
     assert features["amount_sum_7d"] == 100 and features["seconds_since_last"] == 30
     assert features["confirmed_frauds"] == 1
+    assert (features["is_new_merchant_30d"], features["is_new_device_30d"], features["is_new_country_30d"]) == (0, 0, 1)
+    assert features["device_share_30d"] == 1 and features["seconds_since_device"] == 30
+    assert (features["device_users_30d"], features["device_users_today"]) == (1, 1)
     assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)
 
     # While the stream is current, no snapshot is newer.

@@ -16,12 +16,14 @@ import oracle
 import pandas as pd
 import pytest
 from feature_store.layout import (
+    DEVICE_USERS,
     KEEP_DAYS,
     MERCHANT_DAYS,
     POSITIONS_KEY,
     USER_EVENTS,
     USER_LABELS,
     Label,
+    device_number,
     merchant_number,
     unpack_user,
 )
@@ -34,6 +36,7 @@ from redis.exceptions import RedisError
 from sample_payments import NOON, payment
 from serving_stack import redis_client, service, wait_until
 from stream_tools import (
+    STREAMED_FEATURES,
     Message,
     all_state,
     assert_equal_to_oracle,
@@ -85,7 +88,7 @@ def test_what_the_stream_keeps_gives_the_training_example_at_any_instant(seed: i
                 assert_equal_to_oracle(each, row, example)
                 checked += 1
         assert stream.stop() == 0
-    print({"pairs": checked, "features": 27 * checked, "different": 0})
+    print({"pairs": checked, "features": len(STREAMED_FEATURES) * checked, "different": 0})
     assert checked >= 1000
 
 
@@ -203,7 +206,9 @@ def test_what_bronze_refuses_or_cant_be_decoded_is_skipped(tmp_path: Path) -> No
         stream.send([Message(stream.transactions, "u1", value) for value in [*bad, encode(good), *bad]])
         stream.send([Message(stream.labels, "u1", b"not a label")])
         stream.wait_until_read()
-        assert list(all_state()) == [USER_EVENTS.format("u1"), MERCHANT_DAYS.format(merchant_number("m1"))]
+        device_users = DEVICE_USERS.format(device_number("d1"))
+        merchant_days = MERCHANT_DAYS.format(merchant_number("m1"))
+        assert list(all_state()) == [USER_EVENTS.format("u1"), device_users, merchant_days]
 
 
 def test_labels_of_earlier_releases_are_kept(tmp_path: Path) -> None:

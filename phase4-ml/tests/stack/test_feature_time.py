@@ -20,19 +20,24 @@ from feature_store.coverage import Progress, ReadToTheEnd
 from feature_store.freshness import partition_of
 from feature_store.layout import (
     COMPLETE_KEY,
+    DEVICE_USERS,
+    EXPIRY_SECONDS,
     KEEP_MS,
     MERCHANT_DAYS,
     NEWEST_USERS_KEY,
     POSITIONS_KEY,
     USER_EVENTS,
+    USER_LABELS,
     PaymentEvent,
+    device_number,
+    device_user,
     event_time_of,
     merchant_number,
 )
 from feature_store.writer import Applied, Batch
-from feature_stream.fill import find_data_clock
+from feature_stream.fill import empty_if_other_layout, find_data_clock
 from feature_world import START
-from features import DAY_MS, milliseconds
+from features import DAY_MS, DEVICE_USERS_COUNTED, milliseconds
 from kafka_tools import KAFKA
 from serving_stack import redis_client, wait_until
 from stream_tools import (
@@ -136,7 +141,46 @@ def test_a_merchants_days_survive_wrong_rows() -> None:
     pay(("wrong-9", today + 60_000), merchant="m2")
     assert coverage.clock(redis_client()) >= today
     found = redis_client().hgetall(MERCHANT_DAYS.format(merchant_number("m1")))
+    found = {name: number for name, number in found.items() if name.isdigit()}
     assert found == {b"%d" % (at // DAY_MS): b"3" for at in days} | {b"%d" % (today // DAY_MS): b"5"}
+
+
+@pytest.mark.usefixtures("empty_redis")
+def test_a_device_keeps_the_first_users_of_each_day() -> None:
+    """In whatever order their payments arrive; and for as long as a window reaches."""
+    key = DEVICE_USERS.format(device_number("d1"))
+    store = redis_client()
+    users = [(f"u{number}", AT + 1000 * number) for number in range(2 * DEVICE_USERS_COUNTED)]
+    later = [(user, at + DAY_MS // 2) for user, at in users]
+    order = np.random.default_rng(1).permutation(4 * DEVICE_USERS_COUNTED)
+    for number in order:
+        pay((users + later)[number])
+    found = store.zrange(key, 0, -1, withscores=True)
+    assert [score for _, score in found] == [at for _, at in users[:DEVICE_USERS_COUNTED]]
+    assert [member for member, _ in found] == [device_user(at, user) for user, at in users[:DEVICE_USERS_COUNTED]]
+    assert 0 < store.ttl(key) <= EXPIRY_SECONDS
+    # The next day they count again.
+    pay(("u0", AT + DAY_MS))
+    assert store.zcard(key) == DEVICE_USERS_COUNTED + 1
+    # The data clock is over a month later, and so is the device's newest payment.
+    pay(*((user, AT + KEEP_MS + DAY_MS // 2) for user in ("a", "b", "c")))
+    pay(("d", AT + KEEP_MS + DAY_MS // 2))
+    assert store.zcard(key) == 1 + 4
+
+
+@pytest.mark.usefixtures("empty_redis")
+def test_what_has_another_layout_is_removed_once() -> None:
+    store = redis_client()
+    pay(("u1", AT))
+    store.zadd(USER_LABELS.format("u1"), {b"a label": 0})
+    assert store.exists(COMPLETE_KEY, POSITIONS_KEY, USER_EVENTS.format("u1")) == 3
+    empty_if_other_layout(store)
+    assert {key.decode() for key in store.scan_iter()} & {POSITIONS_KEY, COMPLETE_KEY} == set()
+    assert [key.decode() for key in store.scan_iter(match="*:u1")] == [USER_LABELS.format("u1")]
+    assert not list(store.scan_iter(match="merchant_days:*")) and not list(store.scan_iter(match="device_users:*"))
+    pay(("u1", AT))
+    empty_if_other_layout(store)
+    assert store.exists(USER_EVENTS.format("u1"))
 
 
 @pytest.mark.usefixtures("empty_redis")
