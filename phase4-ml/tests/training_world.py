@@ -23,13 +23,13 @@ def moment(days: float) -> np.datetime64:
 
 
 def world(rows: int, seed: int = 1) -> Examples:
-    """Payments of four weeks; each scenario shows in two features of its own, so no two rules find all frauds."""
+    """Payments of four weeks; each scenario shows in three features of its own, so no two rules find all frauds."""
     random = np.random.default_rng(seed)
     matrix = random.lognormal(3, 1, (rows, len(FEATURES))).astype(np.float32)
     kind = np.where(random.random(rows) < 0.05, random.integers(0, len(SCENARIOS), rows), -1)
     for scenario in range(len(SCENARIOS)):
         own = np.flatnonzero(kind == scenario)
-        for feature in (2 * scenario + 1, 2 * scenario + 2):
+        for feature in (3 * scenario + 1, 3 * scenario + 2, 3 * scenario + 3):
             matrix[own, feature] *= random.lognormal(2.2, 0.5, len(own)).astype(np.float32)
     is_fraud = kind >= 0
     day = random.uniform(0, DAYS, rows)
