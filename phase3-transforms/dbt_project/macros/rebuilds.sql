@@ -1,7 +1,7 @@
 {# When a table is rebuilt from all of Silver instead of being added to. #}
 
-{# Overrides dbt's own macro: a table with a column that its model no longer has is rebuilt, too. A merge would leave
-   that column behind, with values that nothing updates. #}
+{# Overrides dbt's own macro: a table with other columns than its model is rebuilt, too, as after an upgrade. A merge
+   would leave a column behind with values that nothing updates, or a new one without values in the old rows. #}
 {% macro should_full_refresh() %}
     {%- set configured = config.get('full_refresh') -%}
     {%- if configured is not none -%}
@@ -9,19 +9,18 @@
     {%- endif -%}
     {{ return(
         flags.FULL_REFRESH
-        or (execute and config.get('materialized') == 'incremental' and has_removed_columns(load_cached_relation(this)))
+        or (execute and config.get('materialized') == 'incremental' and has_other_columns(load_cached_relation(this)))
     ) }}
 {% endmacro %}
 
-{# Whether a table has a column that the contract of its model does not list. #}
-{% macro has_removed_columns(relation) -%}
+{# Whether a table has other columns than the contract of its model lists. #}
+{% macro has_other_columns(relation) -%}
     {%- set found = [] -%}
     {%- if relation and relation.is_table -%}
+        {%- set columns = adapter.get_columns_in_relation(relation) | map(attribute='name') | sort -%}
         {%- for node in graph.nodes.values() -%}
             {%- if node.resource_type == 'model' and node.name == relation.identifier and node.contract.enforced -%}
-                {%- for column in adapter.get_columns_in_relation(relation) -%}
-                    {%- do found.append(column.name) if column.name not in node.columns -%}
-                {%- endfor -%}
+                {%- do found.append(node.name) if columns != node.columns.keys() | sort -%}
             {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
@@ -32,7 +31,7 @@
    looked up, not referenced, since it is built from int_training_entity_rows, which asks for it. #}
 {% macro examples_so_far() -%}
     {%- set examples = adapter.get_relation(target.database, 'gold', 'mart_training_examples') if execute else none -%}
-    {{ return(none if flags.FULL_REFRESH or has_removed_columns(examples) else examples) }}
+    {{ return(none if flags.FULL_REFRESH or has_other_columns(examples) else examples) }}
 {%- endmacro %}
 
 {# A rebuild of the examples needs the entity rows of all matured payments, not only those of the last run. #}

@@ -8,13 +8,14 @@ local day = 86400000
 for number, users in ipairs(KEYS) do
   local member, event_time = ARGV[2 * number + 3], tonumber(ARGV[2 * number + 4])
   -- An earlier payment of the same day replaces a later one, in whatever order they arrive.
-  redis.call('ZADD', users, 'LT', event_time, member)
-  local first = event_time - event_time % day
-  local last = first + day - 1
-  if redis.call('ZCOUNT', users, first, last) > counted then
-    redis.call('ZREM', users, redis.call('ZREVRANGEBYSCORE', users, last, first, 'LIMIT', 0, 1)[1])
+  if redis.call('ZADD', users, 'LT', event_time, member) == 1 then
+    local first = event_time - event_time % day
+    local last = first + day - 1
+    if redis.call('ZCOUNT', users, first, last) > counted then
+      redis.call('ZREM', users, redis.call('ZREVRANGEBYSCORE', users, last, first, 'LIMIT', 0, 1)[1])
+    end
+    local newest = tonumber(redis.call('ZRANGE', users, -1, -1, 'WITHSCORES')[2])
+    redis.call('ZREMRANGEBYSCORE', users, '-inf', '(' .. string.format('%.0f', math.min(newest, clock) - keep))
+    redis.call('EXPIRE', users, expiry)
   end
-  local newest = tonumber(redis.call('ZRANGE', users, -1, -1, 'WITHSCORES')[2])
-  redis.call('ZREMRANGEBYSCORE', users, '-inf', '(' .. string.format('%.0f', math.min(newest, clock) - keep))
-  redis.call('EXPIRE', users, expiry)
 end
