@@ -230,12 +230,14 @@ def covers_merchant(days: Collection[int], data_clock: int, day: int) -> bool:
 
 
 def covers_device(newest: int, data_clock: int, moment: int) -> bool:
-    """Whether Redis still has all users of a device in the longest window before the day of a moment, as `covers_user`.
+    """Whether Redis still has all users of a device in the longest window before the day of a moment.
+
+    As `covers_user`, in whole days: note_users.lua removes what is before the first of them.
 
     Args:
         newest: the newest score in device_users; 0 if there is none.
     """
-    return covers_user(newest, data_clock, moment // DAY_MS * DAY_MS)
+    return moment // DAY_MS - _LONGEST_WINDOW_DAYS >= min(newest, data_clock) // DAY_MS - KEEP_DAYS
 
 
 def event_time_of(member: bytes) -> int:

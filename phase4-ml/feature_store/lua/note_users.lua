@@ -15,7 +15,9 @@ for number, users in ipairs(KEYS) do
       redis.call('ZREM', users, redis.call('ZREVRANGEBYSCORE', users, last, first, 'LIMIT', 0, 1)[1])
     end
     local newest = tonumber(redis.call('ZRANGE', users, -1, -1, 'WITHSCORES')[2])
-    redis.call('ZREMRANGEBYSCORE', users, '-inf', '(' .. string.format('%.0f', math.min(newest, clock) - keep))
+    -- Whole days, since windows of devices begin with one.
+    local newest_day = math.floor(math.min(newest, clock) / day) * day
+    redis.call('ZREMRANGEBYSCORE', users, '-inf', '(' .. string.format('%.0f', newest_day - keep))
     redis.call('EXPIRE', users, expiry)
   end
 end

@@ -163,8 +163,8 @@ def test_a_device_keeps_the_first_users_of_each_day() -> None:
     pay(("u0", AT + DAY_MS))
     assert store.zcard(key) == DEVICE_USERS_COUNTED + 1
     # The data clock is over a month later, and so is the device's newest payment.
-    pay(*((user, AT + KEEP_MS + DAY_MS // 2) for user in ("a", "b", "c")))
-    pay(("d", AT + KEEP_MS + DAY_MS // 2))
+    pay(*((user, AT + KEEP_MS + 3 * DAY_MS // 2) for user in ("a", "b", "c")))
+    pay(("d", AT + KEEP_MS + 3 * DAY_MS // 2))
     assert store.zcard(key) == 1 + 4
 
 

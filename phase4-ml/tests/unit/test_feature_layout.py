@@ -104,7 +104,9 @@ def test_windows_are_complete_up_to_two_days_before_the_newest_payment() -> None
     # Of a user that is behind, everything is kept that the user's own payments need.
     assert covers_user(AT - 90 * DAY_MS, AT, AT - 92 * DAY_MS)
     # The window of a device begins with a whole day.
-    assert covers_device(AT, AT, AT - DAY_MS) and not covers_device(AT, AT, AT - 2 * DAY_MS)
+    for newest in (AT, AT + 90 * DAY_MS):
+        assert covers_device(newest, AT, AT - 2 * DAY_MS) and not covers_device(newest, AT, AT - 3 * DAY_MS)
+    assert covers_device(0, AT, AT - 90 * DAY_MS)
     day = AT // DAY_MS
     days = [*range(day - 50, day + 1), day + 90]
     assert covers_merchant(days, AT, day - 2) and not covers_merchant(days, AT, day - 20)
