@@ -193,6 +193,24 @@ def offsets_of(client: Consumer, topic: str, partition: int, seconds: float = 30
             return low, high
 
 
+def committed_offsets(
+    client: Consumer, partitions: list[TopicPartition], seconds: float = 30.0
+) -> list[TopicPartition]:
+    """What the client's group has committed; a broker that has just started may have to find its coordinator first.
+
+    Raises:
+        KafkaException: the broker still does not know after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return client.committed(partitions, timeout=10)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def watch_lag(
     consumer: Consumer,
     positions: Mapping[Partition, int],
