@@ -48,7 +48,7 @@ def pin_start(consumer: Consumer, settings: ScorerSettings, partitions: int) -> 
     topic = settings.transactions_topic
     everything = [TopicPartition(topic, partition) for partition in range(partitions)]
     while True:
-        committed = consumer.committed(everything, timeout=30)
+        committed = kafka.committed_offsets(consumer, everything)
         missing = [each.partition for each in committed if each.offset == OFFSET_INVALID]
         if not missing:
             return

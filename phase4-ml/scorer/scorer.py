@@ -15,6 +15,7 @@ from fraud_common.dead_letters import Headers
 from fraud_common.errors import SerializationError, Stopping, UserError
 from fraud_common.kafka import (
     Partition,
+    committed_offsets,
     kafka_errors,
     make_group_consumer,
     readable,
@@ -136,7 +137,7 @@ class Scorer:
         self._count(scored, refused)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = consumer.committed(partitions, timeout=30)
+        committed = committed_offsets(consumer, partitions)
         self.positions.update({(each.topic, each.partition): max(0, each.offset) for each in committed})
         log.info("partitions %s", ", ".join(f"{each.partition} from {each.offset}" for each in committed) or "none")
 

@@ -12,7 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Consumer, TopicPartition
 from fraud_common.errors import UserError, one_line_errors
-from fraud_common.kafka import kafka_errors, make_group_consumer, offsets_of, require_topics, wait_for_broker
+from fraud_common.kafka import (
+    committed_offsets,
+    kafka_errors,
+    make_group_consumer,
+    offsets_of,
+    require_topics,
+    wait_for_broker,
+)
 from fraud_common.settings import KafkaSettings, load_settings
 from fraud_common.topics import BRONZE_GROUP, LABELS, TRANSACTIONS
 from fraud_common.trino import query
@@ -72,7 +79,7 @@ def bronze_backlog(settings: KafkaSettings, limit: timedelta, topics: tuple[str,
 
 def _topic_backlog(consumer: Consumer, topic: str, partitions: int, limit: timedelta) -> Backlog:
     cutoff_ms = int((datetime.now(UTC) - limit).timestamp() * 1000)
-    committed = consumer.committed([TopicPartition(topic, n) for n in range(partitions)], timeout=KAFKA_SECONDS)
+    committed = committed_offsets(consumer, [TopicPartition(topic, n) for n in range(partitions)])
     young = consumer.offsets_for_times(
         [TopicPartition(topic, n, cutoff_ms) for n in range(partitions)], timeout=KAFKA_SECONDS
     )
