@@ -76,7 +76,8 @@ _WRITES = 60
 
 # Two more than the longest window, for payments that arrive a day late.
 KEEP_DAYS = 32
-# Days of a merchant that are kept whatever the data clock says: eight more than those of a busy one, for wrong dates.
+# Days of a merchant or a device that are kept whatever the data clock says: eight more than a busy one has, for wrong
+# dates.
 DAYS_AT_LEAST = KEEP_DAYS + 8
 KEEP_MS = KEEP_DAYS * DAY_MS
 _LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
@@ -206,13 +207,13 @@ def kept_from(newest: int, data_clock: int) -> int:
 
 
 def first_day_kept(days: Collection[int], data_clock: int) -> int:
-    """The same of a merchant, in days since 1970: what is before it is removed.
+    """The same of a merchant or a device, in days since 1970: what is before it may be removed.
 
-    If there are so many payments of wrong dates that the data clock is wrong as well as the merchant's newest day, the
-    newest DAYS_AT_LEAST days are kept nevertheless.
+    If there are so many payments of wrong dates that the data clock is wrong as well as the newest day, the newest
+    DAYS_AT_LEAST days are kept nevertheless.
 
     Args:
-        days: on which the merchant has payments.
+        days: on which it has payments.
     """
     newest_first = sorted(days, reverse=True)
     return min(newest_first[0] - KEEP_DAYS, data_clock // DAY_MS - KEEP_DAYS, newest_first[:DAYS_AT_LEAST][-1])
@@ -223,21 +224,10 @@ def covers_user(newest: int, data_clock: int, moment: int) -> bool:
     return moment - _LONGEST_WINDOW_DAYS * DAY_MS >= kept_from(newest, data_clock)
 
 
-def covers_merchant(days: Collection[int], data_clock: int, day: int) -> bool:
-    """Whether Redis still has all days of a merchant in the longest window before a day, given those that it has."""
+def covers_days(days: Collection[int], data_clock: int, day: int) -> bool:
+    """Whether Redis still has all of a merchant or a device in the longest window before a day, given its days."""
     # Of fewer days none has been removed.
     return len(days) < DAYS_AT_LEAST or day - _LONGEST_WINDOW_DAYS >= first_day_kept(days, data_clock)
-
-
-def covers_device(newest: int, data_clock: int, moment: int) -> bool:
-    """Whether Redis still has all users of a device in the longest window before the day of a moment.
-
-    As `covers_user`, in whole days: note_users.lua removes what is before the first of them.
-
-    Args:
-        newest: the newest score in device_users; 0 if there is none.
-    """
-    return moment // DAY_MS - _LONGEST_WINDOW_DAYS >= min(newest, data_clock) // DAY_MS - KEEP_DAYS
 
 
 def event_time_of(member: bytes) -> int:

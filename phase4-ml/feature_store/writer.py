@@ -17,6 +17,7 @@ from redis.exceptions import WatchError
 from feature_store import coverage, totals
 from feature_store.coverage import Progress
 from feature_store.layout import (
+    DAYS_AT_LEAST,
     EXPIRY_SECONDS,
     KEEP_MS,
     USER_EVENTS,
@@ -266,7 +267,7 @@ def _note_users_of_devices(store: redis.Redis, transaction: NamedPipeline, new: 
     script = store.register_script(_NOTE_USERS)
     first = totals.first_payments(_payments(new))
     for chunk in batched(first, _TOTALS_PER_COMMAND, strict=False):
-        arguments: list[bytes | int] = [clock, KEEP_MS, DEVICE_USERS_COUNTED, EXPIRY_SECONDS]
+        arguments: list[bytes | int] = [clock, KEEP_MS, DAYS_AT_LEAST, DEVICE_USERS_COUNTED, EXPIRY_SECONDS]
         for each in chunk:
             arguments += [each[1], first[each]]
         script([key for key, _ in chunk], arguments, client=transaction.pipeline)

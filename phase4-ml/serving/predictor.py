@@ -18,8 +18,7 @@ import orjson
 from audit.prediction_log import PredictionLog
 from feature_store.freshness import stream_is_newer
 from feature_store.layout import (
-    covers_device,
-    covers_merchant,
+    covers_days,
     covers_user,
     event_time_of,
     parties_of,
@@ -230,7 +229,7 @@ def choose_merchant(found: Found, moment: datetime, now: datetime) -> MerchantFe
     known = snapshot or UNKNOWN_MERCHANT
     if found.days and _stream_is_newer(found, found.stream.complete.slowest, snapshot, now):
         days, frauds = unpack_merchant(found.days)
-        if covers_merchant(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
+        if covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
             return MerchantFeatures.from_days(days, frauds, moment, known)
     return known
 
@@ -241,8 +240,8 @@ def choose_device(found: Found, moment: datetime, now: datetime) -> DeviceFeatur
         found, found.stream.complete.slowest, None, now
     ):
         users, frauds = unpack_device(found.device_users, found.device_frauds)
-        newest = users[-1].first_payment if users else 0
-        if covers_device(newest, found.stream.data_clock, milliseconds(moment)):
+        days = {user.first_payment // DAY_MS for user in users}
+        if covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
             return DeviceFeatures.from_days(users, frauds, moment)
     return UNKNOWN_DEVICE
 

@@ -36,7 +36,9 @@ KNOWN_USERS, KNOWN_MERCHANTS = 200, 50
 def service(name: str) -> Container:
     """The container of a service of the stack that the tests run in."""
     project = os.environ["COMPOSE_PROJECT_NAME"]
-    labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={name}"]
+    # An image that Compose has built has the first two as well, and with it any container that is run from it.
+    labels = [f"project={project}", f"service={name}", "oneoff=False"]
+    labels = [f"com.docker.compose.{label}" for label in labels]
     (container,) = docker.from_env().containers.list(all=True, filters={"label": labels})
     return container
 

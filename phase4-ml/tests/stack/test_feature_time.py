@@ -20,6 +20,7 @@ from feature_store.coverage import Progress, ReadToTheEnd
 from feature_store.freshness import partition_of
 from feature_store.layout import (
     COMPLETE_KEY,
+    DAYS_AT_LEAST,
     DEVICE_USERS,
     EXPIRY_SECONDS,
     KEEP_MS,
@@ -162,10 +163,25 @@ def test_a_device_keeps_the_first_users_of_each_day() -> None:
     # The next day they count again.
     pay(("u0", AT + DAY_MS))
     assert store.zcard(key) == DEVICE_USERS_COUNTED + 1
-    # The data clock is over a month later, and so is the device's newest payment.
-    pay(*((user, AT + KEEP_MS + 3 * DAY_MS // 2) for user in ("a", "b", "c")))
-    pay(("d", AT + KEEP_MS + 3 * DAY_MS // 2))
-    assert store.zcard(key) == 1 + 4
+
+
+@pytest.mark.usefixtures("empty_redis")
+def test_a_devices_days_survive_wrong_rows() -> None:
+    """They are removed when no window reaches them, but the newest ones never, whatever the data clock says."""
+    key = DEVICE_USERS.format(device_number("d1"))
+    store = redis_client()
+    days = [AT + number * DAY_MS for number in range(100)]
+    for at in days:
+        pay(("a", at), ("b", at), ("c", at))
+        found = [round(score) for _, score in store.zrange(key, 0, -1, withscores=True)]
+        # Each day has three members, and no window reaches further than 32 days.
+        assert len(found) <= 3 * DAYS_AT_LEAST and found[-1] == at
+        assert set(found) >= {day for day in days if at - KEEP_MS <= day <= at}
+    today = round(time.time() * 1000)
+    pay(*((f"wrong-{number}", today) for number in range(5)))
+    assert coverage.clock(store) == today
+    found = [round(score) for _, score in store.zrange(key, 0, -1, withscores=True)]
+    assert set(found) >= {*days[-KEEP_MS // DAY_MS :], today}
 
 
 @pytest.mark.usefixtures("empty_redis")

@@ -8,8 +8,7 @@ from feature_store.layout import (
     LabelMember,
     PaymentEvent,
     amounts_fields,
-    covers_device,
-    covers_merchant,
+    covers_days,
     covers_user,
     day_of_field,
     device_number,
@@ -103,15 +102,12 @@ def test_windows_are_complete_up_to_two_days_before_the_newest_payment() -> None
         assert not covers_user(newest, AT, AT - 2 * DAY_MS - 1)
     # Of a user that is behind, everything is kept that the user's own payments need.
     assert covers_user(AT - 90 * DAY_MS, AT, AT - 92 * DAY_MS)
-    # The window of a device begins with a whole day.
-    for newest in (AT, AT + 90 * DAY_MS):
-        assert covers_device(newest, AT, AT - 2 * DAY_MS) and not covers_device(newest, AT, AT - 3 * DAY_MS)
-    assert covers_device(0, AT, AT - 90 * DAY_MS)
     day = AT // DAY_MS
+    assert covers_days([], AT, day - 90)
     days = [*range(day - 50, day + 1), day + 90]
-    assert covers_merchant(days, AT, day - 2) and not covers_merchant(days, AT, day - 20)
-    assert covers_merchant(days, AT + 90 * DAY_MS, day)
-    assert covers_merchant(days[20:], AT + 90 * DAY_MS, day - 20)
+    assert covers_days(days, AT, day - 2) and not covers_days(days, AT, day - 20)
+    assert covers_days(days, AT + 90 * DAY_MS, day)
+    assert covers_days(days[20:], AT + 90 * DAY_MS, day - 20)
 
 
 def test_a_merchants_hash_has_payments_and_frauds_by_day() -> None:
