@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
-PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality
+PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality training
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
@@ -38,7 +38,7 @@ down: ## Stop everything; the data stays
 clean: ## Stop everything and delete all data (asks first)
 	@infra/scripts/clean.sh
 build: ## Build the images in which something changed
-	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5) training
+	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
 .PHONY: backup restore pull push addresses
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
@@ -46,9 +46,9 @@ backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 restore: ## FROM=folder: what make backup has kept, into a stack without data
 	@infra/scripts/restore.sh
 pull: ## Take the images of this commit from IMAGE_REGISTRY instead of building them
-	@infra/scripts/pull.sh $(PHASE5) training
+	@infra/scripts/pull.sh $(PHASE5)
 push: ## Share the images of this commit through IMAGE_REGISTRY
-	@infra/scripts/push.sh $(PHASE5) training
+	@infra/scripts/push.sh $(PHASE5)
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
@@ -100,7 +100,7 @@ dbt-docs: ## Serve the documentation of all models until Ctrl-C
 
 .PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
-	docker compose run --rm --no-deps training python3 -m training.train
+	docker compose exec training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
 	docker compose run --rm --no-deps training python3 -m training.models list
 ml-rollback: ## Back to the model that was Production before

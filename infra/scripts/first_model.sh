@@ -7,7 +7,13 @@ serves() {
   docker compose exec --no-TTY fraud-api curl -fsS localhost:8000/ready 2>/dev/null |
     sed -n 's/.*"model_version": *"\([^"]*\)".*/\1/p' || true
 }
-training() { docker compose --progress quiet run --rm --no-deps --no-TTY training python3 -m "$@"; }
+has_production() { docker compose exec --no-TTY training python3 -m training.models list --has-production; }
+# train: a run of the DAG model_training, and its output.
+train() {
+  local run
+  run="$(docker compose --progress quiet run --rm --no-deps --no-TTY airflow-init python -m lakehouse.start_training)" &&
+    docker compose exec --no-TTY training python3 -m training_runs.client --watch --run "$run"
+}
 
 if [[ "$(serves)" != rules-* ]]; then
   exit
@@ -20,11 +26,11 @@ if [[ ! "$examples" =~ ^[1-9] ]]; then
 fi
 say "features into Redis, once; from now on the pipeline does it"
 docker compose exec --no-TTY airflow-scheduler push-features
-if ! training training.models list --has-production; then
+if ! has_production; then
   say "the first model; about three minutes"
   # Too few frauds, for example, is no reason for make up to fail; the line above the warning says it.
-  training training.train || true
-  if ! training training.models list --has-production; then
+  train || true
+  if ! has_production; then
     warn "the first model was not promoted, for the reason above: rules score until one is. What to do is there, too; then: make ml-train"
     exit
   fi

@@ -21,13 +21,10 @@ step() {
 has() { [[ " ${services[*]} " == *" $1 "* ]]; }
 
 build_images() {
-  local -a images=("${services[@]}")
-  # Not a service that runs; the first model is made by it.
-  if has fraud-api; then images+=(training); fi
   if has trino && ! docker image inspect "$(image trino)" >/dev/null 2>&1; then
     say "everything is built once, about 10 minutes on two cores; then 10 to 25 more for history, tables, a first model and dashboards"
   fi
-  infra/docker/build.sh "${images[@]}"
+  infra/docker/build.sh "${services[@]}"
 }
 
 # optional_services: those whose images can't be built from packages.

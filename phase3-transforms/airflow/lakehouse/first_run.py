@@ -17,6 +17,7 @@ from fraud_common.errors import UserError, one_line_errors
 from fraud_common.settings import load_settings
 from pydantic_settings import BaseSettings
 
+AIRFLOW_URL = "http://airflow-api-server:8080"
 PIPELINE = "fraud_pipeline"
 DAGS = (PIPELINE, "lakehouse_maintenance", "model_training")
 RUNS = f"/api/v2/dags/{PIPELINE}/dagRuns"
@@ -151,7 +152,7 @@ def explain_failure(client: httpx.Client, path: str, tasks: list[dict[str, Any]]
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse.first_run", description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default="http://airflow-api-server:8080", help="Airflow (default: %(default)s)")
+    parser.add_argument("--url", default=AIRFLOW_URL, help="Airflow (default: %(default)s)")
     parser.add_argument("--no-wait", action="store_true", help="start the schedules only")
     arguments = parser.parse_args()
     with one_line_errors():
