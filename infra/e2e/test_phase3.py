@@ -1,5 +1,6 @@
 """Phase 3 on the stack as a user has it: a run of the pipeline under load, kills in its middle, then the oracle."""
 
+import re
 import time
 from datetime import datetime
 from typing import Any
@@ -8,9 +9,10 @@ import httpx
 import pandas as pd
 import pytest
 from fraud_common.settings import load_settings
-from kills import kill_main_process
+from kills import container_of, kill_main_process
 from lake import delta_table, rows
-from lakehouse.first_run import PIPELINE, AirflowSettings, connect
+from lakehouse import start_training
+from lakehouse.first_run import PIPELINE, AirflowSettings, connect, end_of_log
 from oracle import assert_same, current_features, data_clock, training_example
 
 PERIOD_SECONDS = 2
@@ -37,10 +39,10 @@ def ask(airflow: httpx.Client, path: str) -> dict[str, Any] | None:
     return answer.json() if answer.is_success else None
 
 
-def wait_for_run(airflow: httpx.Client, run: str, seconds: float = 900) -> datetime:
+def wait_for_run(airflow: httpx.Client, run: str, dag: str = PIPELINE, seconds: float = 900) -> datetime:
     """Wait until the run has succeeded; returns when it ended."""
     end = time.monotonic() + seconds
-    path = f"/api/v2/dags/{PIPELINE}/dagRuns/{run}"
+    path = f"/api/v2/dags/{dag}/dagRuns/{run}"
     while (answer := ask(airflow, path) or {}).get("state") != "success":
         assert answer.get("state") != "failed", f"{run} failed"
         assert time.monotonic() < end, f"{run} is {answer.get('state')} after {seconds} s"
@@ -81,6 +83,23 @@ def count(table: str) -> int:
 def test_gold_has_data_when_make_up_returns() -> None:
     for mart in ("mart_fraud_features", "mart_merchant_risk", "mart_hourly_metrics", "mart_user_risk_profiles"):
         assert count(f"gold.{mart}") > 0, mart
+
+
+def test_the_first_model_was_made_by_its_dag_in_the_container_of_training(airflow: httpx.Client) -> None:
+    """Field case F7: make up has made it; here is what Airflow knows of it."""
+    runs = airflow.get(start_training.RUNS, params={"order_by": "run_after", "limit": 1}).raise_for_status()
+    run = runs.json()["dag_runs"][0]["dag_run_id"]
+    wait_for_run(airflow, run, start_training.DAG, 60)
+    tasks = f"{start_training.RUNS}/{run}/taskInstances"
+    (task,) = airflow.get(tasks).raise_for_status().json()["task_instances"]
+    log = end_of_log(airflow, tasks, task, lines=1000)
+    container = container_of("training")
+    limit = container.attrs["HostConfig"]["Memory"] // 2**20
+    assert f"run {run} in container {container.id[:12]}, {limit:,} MiB of memory" in log, log
+    assert "→ Production" in log, log
+    peak = re.search(r"took .* MiB of memory", log)
+    assert peak, log
+    print(f"| training, from Airflow | {peak[0]} of {limit:,} MiB |")
 
 
 @pytest.fixture(scope="module")

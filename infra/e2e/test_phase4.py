@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import backlog
+import docker
 import httpx2
 import pytest
 from confluent_kafka import Producer
@@ -68,6 +69,21 @@ def test_wrong_times_change_nobody_elses_features() -> None:
     assert producer.flush(30) == 0
     test_live_payments_are_scored_with_the_features_of_their_users()
     assert before < coverage.clock(redis_client()) < before + 30 * DAY_MS  # the simulated clock is fast
+
+
+def test_a_training_run_that_exceeds_its_memory_limit_says_so() -> None:
+    """Field case F7: to load its packages takes more than this limit. The server outlives it."""
+    container = docker.from_env().containers.run(
+        service("training").attrs["Image"], mem_limit="96m", memswap_limit="96m", network_mode="none", detach=True
+    )
+    client = ["python3", "-m", "training_runs.client", "--url", "http://localhost:8070"]
+    try:
+        exit_code, output = container.exec_run(client)
+        assert exit_code == 1, output.decode()
+        assert "error: killed: memory limit of 96 MiB reached" in output.decode()
+        assert container.exec_run(["curl", "-fsS", "http://localhost:8070/health"]) == (0, b'{"run": null}')
+    finally:
+        container.remove(force=True)
 
 
 @pytest.mark.parametrize("victim", ["scorer", "feature-stream", "fraud-api", "redis", "postgres", "mlflow"])

@@ -4,8 +4,8 @@ Upstream is fraud_pipeline, which fills mart_training_examples; downstream is th
 Production model by itself. If the model is refused, the run still succeeds: the log and MLflow say why. It is
 skipped while there are too few examples for one.
 
-The container `training` does the work, with a memory limit of its own; the task shows its output. A task that is stopped
-stops the run. After a restart of the scheduler, the retry joins it, or takes its result.
+The container `training` does the work, with a memory limit of its own; the task shows its output. A task that is
+stopped stops the run. After a restart of the scheduler, the retry joins the run, or takes its result.
 """
 
 from datetime import timedelta

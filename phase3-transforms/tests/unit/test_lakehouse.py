@@ -10,6 +10,7 @@ from lakehouse.connection import LakehouseSettings
 from lakehouse.first_run import explain_failure, failed_tasks, has_built_gold
 from lakehouse.freshness import Backlog, PartitionOffsets
 from lakehouse.maintenance import Table, equals, lasting
+from lakehouse.start_training import start_training
 
 NO_AIRFLOW = httpx.Client(base_url="http://no-such-host.invalid")
 
@@ -71,6 +72,31 @@ def test_only_a_run_that_built_gold_counts_as_the_first(built: bool) -> None:
 
     client = httpx.Client(base_url="http://airflow.invalid", transport=httpx.MockTransport(answer))
     assert has_built_gold(client) is built
+
+
+def airflow_that_trains(paused: bool, under_way: list[str]) -> httpx.Client:
+    """An Airflow that starts the run `new`."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/v2/dags/model_training":
+            return httpx.Response(200, json={"is_paused": paused})
+        assert request.url.path == "/api/v2/dags/model_training/dagRuns"
+        if request.method == "POST":
+            return httpx.Response(200, json={"dag_run_id": "new"})
+        assert request.url.params.get_list("state") == ["queued", "running"]
+        return httpx.Response(200, json={"dag_runs": [{"dag_run_id": run} for run in under_way]})
+
+    return httpx.Client(base_url="http://airflow.invalid", transport=httpx.MockTransport(answer))
+
+
+@pytest.mark.parametrize(("under_way", "run"), [([], "new"), (["scheduled"], "scheduled")])
+def test_training_is_started_once(under_way: list[str], run: str) -> None:
+    assert start_training(airflow_that_trains(False, under_way)) == run
+
+
+def test_a_paused_dag_does_not_train() -> None:
+    with pytest.raises(UserError, match="make ml-train"):
+        start_training(airflow_that_trains(True, []))
 
 
 def test_what_dbt_leaves_behind_is_not_maintained() -> None:
