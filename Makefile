@@ -100,7 +100,7 @@ dbt-docs: ## Serve the documentation of all models until Ctrl-C
 
 .PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
-	docker compose exec training python3 -m training_runs.client
+	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
 	docker compose run --rm --no-deps training python3 -m training.models list
 ml-rollback: ## Back to the model that was Production before

@@ -2,13 +2,15 @@
 
 python -m training_runs.client [--skip-if-too-few] [--run ID] [--watch]
 
-If another run is under way, it is followed instead. The same id joins a run that its client has left: after a restart,
-a task of Airflow continues where it was. SIGTERM and Ctrl-C stop the run of this id, but none that is followed instead.
+Settings of training (TRAINING_…) in this program's environment win over those of the container. If another run is under
+way, it is followed instead. The same id joins a run that its client has left: after a restart, a task of Airflow
+continues where it was. SIGTERM and Ctrl-C stop the run of this id, but none that is followed instead.
 """
 
 import argparse
 import http.client
 import json
+import os
 import signal
 import sys
 import time
@@ -70,7 +72,9 @@ class Service:
 
 def start(service: Service, run_id: str, skip_if_too_few: bool) -> str:
     """Start the run, or join what is under way; returns the id of the run to follow."""
-    status, run = service.ask("POST", "/runs", {"id": run_id, "skip_if_too_few": skip_if_too_few})
+    settings = {name: value for name, value in os.environ.items() if name.startswith("TRAINING_")}
+    wanted = {"id": run_id, "skip_if_too_few": skip_if_too_few, "settings": settings}
+    status, run = service.ask("POST", "/runs", wanted)
     if "id" not in run:
         raise UserError(f"training refuses the run {run_id!r} ({status}: {run.get('error')})")
     limit = f"{run['limit_mib']:,} MiB of memory" if run["limit_mib"] else "no memory limit"
@@ -80,7 +84,8 @@ def start(service: Service, run_id: str, skip_if_too_few: bool) -> str:
     elif run["id"] == run_id:
         say(f"back at run {run_id}, which started at {run['started_at']}, in {where}")
     else:
-        say(f"run {run['id']} has been under way since {run['started_at']}, in {where}; following it instead")
+        since = f"under way since {run['started_at']}, in {where}"
+        say(f"run {run['id']} has been {since}; following it instead, with its own settings")
     return run["id"]
 
 

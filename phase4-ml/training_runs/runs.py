@@ -68,8 +68,8 @@ class Runs:
         self._run: Run | None = None
         self._closed = False
 
-    def start(self, run_id: str, arguments: list[str]) -> tuple[Run, bool]:
-        """Start a run, and say whether that was necessary.
+    def start(self, run_id: str, arguments: list[str], settings: dict[str, str]) -> tuple[Run, bool]:
+        """Start a run, and say whether that was necessary; `settings` win over those of the container.
 
         It is not while one is under way, whoever asked for it. Nor is it if this very run has ended well, and whoever
         asked for it was gone by then: its caller has been restarted, and asks again.
@@ -87,7 +87,7 @@ class Runs:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | settings | {"PYTHONUNBUFFERED": "1"},
                 # A group of its own, so that a signal reaches its children, too.
                 start_new_session=True,
             )

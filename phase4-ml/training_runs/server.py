@@ -2,7 +2,8 @@
 
 python -m training_runs.server
 
-    POST   /runs             {"id": …, "skip_if_too_few": false}: start it, or what is under way instead
+    POST   /runs             {"id": …, "skip_if_too_few": false, "settings": {"TRAINING_…": "…"}}: start it; if a run is
+                             under way, the answer names that one
     GET    /runs/ID?first=N  lines from number N on and, in the end, the outcome; waits up to ten seconds for news
     DELETE /runs/ID          stop it; after its end: its outcome is known
     GET    /health
@@ -14,6 +15,7 @@ can. It can be reached from the internal networks only.
 import argparse
 import json
 import logging
+import re
 import signal
 import socket
 import sys
@@ -32,6 +34,7 @@ PORT = 8070
 NEWS_SECONDS = 10
 BODY_BYTES = 10_000
 ID_CHARACTERS = 250
+SETTING = re.compile(r"TRAINING_[A-Z_]+")
 
 log = logging.getLogger("training")
 
@@ -65,10 +68,11 @@ class Handler(BaseHTTPRequestHandler):
         """Start a run."""
         wanted = self._body()
         if self.path != "/runs" or not wanted:
-            self._answer(HTTPStatus.BAD_REQUEST, {"error": 'POST /runs takes {"id": …, "skip_if_too_few": …}'})
+            self._answer(HTTPStatus.BAD_REQUEST, {"error": "this is no run"})
             return
         try:
-            run, started = self.runs.start(wanted["id"], ["--skip-if-too-few"] if wanted["skip_if_too_few"] else [])
+            arguments = ["--skip-if-too-few"] if wanted["skip_if_too_few"] else []
+            run, started = self.runs.start(wanted["id"], arguments, wanted["settings"])
         except RuntimeError as reason:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(reason)})
             return
@@ -98,8 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             return None
         try:
             wanted = json.loads(self.rfile.read(int(length)))
-            valid = 0 < len(wanted["id"]) <= ID_CHARACTERS and wanted["id"].isprintable()
-            return wanted if valid and isinstance(wanted["skip_if_too_few"], bool) else None
+            return wanted if _is_run(wanted) else None
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -113,6 +116,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Requests are not logged; runs are."""
+
+
+def _is_run(wanted: dict[str, Any]) -> bool:
+    """Whether a request has all that a run needs, and nothing but settings of training goes into its environment."""
+    return (
+        0 < len(wanted["id"]) <= ID_CHARACTERS
+        and wanted["id"].isprintable()
+        and isinstance(wanted["skip_if_too_few"], bool)
+        and all(SETTING.fullmatch(name) and "\0" not in value for name, value in wanted["settings"].items())
+    )
 
 
 class Server(ThreadingHTTPServer):

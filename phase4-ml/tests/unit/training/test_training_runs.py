@@ -30,6 +30,7 @@ with (world / "starts").open("a") as starts:
     print(*sys.argv[1:], file=starts)
 if (world / "stubborn").exists():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("days", os.environ.get("TRAINING_DAYS"), "model", os.environ.get("TRAINING_MODEL"))
 print("reading examples", os.getpid())
 while not (world / "end").exists():
     time.sleep(0.01)
@@ -41,11 +42,14 @@ sys.exit(int((world / "end").read_text()))
 class Client:
     """A process of the client, whose output is a file."""
 
-    def __init__(self, output: Path, *arguments: str) -> None:
+    def __init__(self, output: Path, *arguments: str, **settings: str) -> None:
         self._output = output
         with output.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "training_runs.client", *arguments], stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "training_runs.client", *arguments],
+                env=os.environ | settings,
+                stdout=file,
+                stderr=subprocess.STDOUT,
             )
 
     def output(self) -> str:
@@ -78,7 +82,7 @@ class World:
         with log.open("w") as file:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "training_runs.server", "--port", str(port)],
-                env=os.environ | {"WORLD": str(self.folder), "PYTHONPATH": path},
+                env=os.environ | {"WORLD": str(self.folder), "PYTHONPATH": path, "TRAINING_MODEL": "extra_trees"},
                 stderr=file,
             )
         self._processes.callback(end, self.server)
@@ -92,10 +96,10 @@ class World:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def client(self, *arguments: str, patience: float = 30) -> Client:
+    def client(self, *arguments: str, patience: float = 30, **settings: str) -> Client:
         name = f"client-{len(list(self.folder.glob('client-*')))}"
         url = f"http://localhost:{self.port}"
-        client = Client(self.folder / name, "--url", url, "--patience", str(patience), *arguments)
+        client = Client(self.folder / name, "--url", url, "--patience", str(patience), *arguments, **settings)
         self._processes.callback(end, client.process)
         return client
 
@@ -146,6 +150,13 @@ def test_lines_come_while_the_run_is_under_way(world: World) -> None:
     assert world.is_idle()
 
 
+def test_settings_of_the_client_apply_to_its_run_alone(world: World) -> None:
+    """As in TRAINING_DAYS=90 make ml-train."""
+    world.let_it_end(0)
+    assert "days 90 model extra_trees\n" in world.client(TRAINING_DAYS="90").ends(0)
+    assert "days None model extra_trees\n" in world.client().ends(0)
+
+
 @pytest.mark.parametrize("exit_code", [2, 99])
 def test_the_exit_code_is_that_of_training(world: World, exit_code: int) -> None:
     """99 is "skipped" to Airflow."""
@@ -161,7 +172,9 @@ def test_a_second_client_follows_the_run_that_is_under_way(world: World) -> None
     first = world.client("--run", "first")
     first.sees("reading examples")
     second = world.client("--run", "second")
-    second.sees("run first has been under way since .* following it instead\nreading examples")
+    second.sees(
+        "run first has been under way since .* following it instead, with its own settings\n.*\nreading examples"
+    )
     # The end of one that only follows stops nothing.
     third = world.client("--run", "third")
     third.sees("reading examples")
@@ -188,7 +201,7 @@ def test_a_task_that_was_killed_joins_its_run(world: World) -> None:
     killed.process.kill()
     killed.ends(-signal.SIGKILL)
     retry = world.client("--run", "scheduled")
-    retry.sees("back at run scheduled, .*\nreading examples")
+    retry.sees("back at run scheduled, .*\n.*\nreading examples")
     world.let_it_end(0)
     retry.ends(0)
     assert len(world.starts()) == 1
@@ -287,18 +300,21 @@ def test_a_server_that_is_away_is_named_with_the_next_step(world: World) -> None
         b"{",
         b"[]",
         b'{"id": "a"}',
-        b'{"id": 1, "skip_if_too_few": true}',
-        b'{"id": "", "skip_if_too_few": true}',
-        b'{"id": "a\\n", "skip_if_too_few": true}',
-        b'{"id": "a", "skip_if_too_few": 1}',
-        b'{"id": "%s", "skip_if_too_few": true}' % (b"a" * 251),
+        b'{"id": "a", "skip_if_too_few": true}',
+        b'{"id": 1, "skip_if_too_few": true, "settings": {}}',
+        b'{"id": "", "skip_if_too_few": true, "settings": {}}',
+        b'{"id": "a\\n", "skip_if_too_few": true, "settings": {}}',
+        b'{"id": "a", "skip_if_too_few": 1, "settings": {}}',
+        b'{"id": "a", "skip_if_too_few": true, "settings": []}',
+        b'{"id": "a", "skip_if_too_few": true, "settings": {"PATH": "/tmp"}}',
+        b'{"id": "a", "skip_if_too_few": true, "settings": {"TRAINING_DAYS": 45}}',
+        b'{"id": "a", "skip_if_too_few": true, "settings": {"TRAINING_DAYS": "\\u0000"}}',
+        b'{"id": "%s", "skip_if_too_few": true, "settings": {}}' % (b"a" * 251),
         b" " * 10_001,
     ],
 )
 def test_wrong_requests_start_nothing(world: World, body: bytes) -> None:
-    status, answer = world.ask("/runs", "POST", body)
-    assert status == 400
-    assert "POST /runs takes" in answer["error"]
+    assert world.ask("/runs", "POST", body) == (400, {"error": "this is no run"})
     assert world.is_idle()
 
 
