@@ -1,6 +1,7 @@
-"""The table `predictions` in Postgres, and the count of payments by day, version and tier.
+"""The table `predictions` in Postgres.
 
-Storing a line twice changes nothing, so what a crash interrupts is repeated.
+Storing a line twice changes nothing, so what a crash interrupts is repeated. Downstream, model_quality/ and shadow/
+read the rows in the order of their positions (positions.py).
 """
 
 import logging
@@ -15,58 +16,25 @@ from serving import metrics
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
+from audit.positions import STORING
+from audit.tables import create_tables
+
 log = logging.getLogger("audit")
 
 # Postgres will never take this line; every other failure is tried again.
 INVALID_LINE = (psycopg2.DataError, psycopg2.IntegrityError)
 
-TABLES = """
-select pg_advisory_xact_lock(hashtext('predictions'));
-create table if not exists predictions (
-    prediction_id uuid primary key,
-    transaction_id text not null,
-    user_id text not null,
-    merchant_id text not null,
-    amount double precision not null,
-    is_international boolean not null,
-    event_time timestamptz not null,
-    fraud_probability double precision not null,
-    risk_tier text not null,
-    model_version text not null,
-    feature_source text not null,
-    feature_age_seconds double precision,
-    features jsonb not null,
-    latency_ms double precision not null,
-    predicted_at timestamptz not null
-);
--- With the time, or Postgres may search for a payment's first prediction in the index of times, from the beginning.
-create index if not exists predictions_of_transaction on predictions (transaction_id, predicted_at);
-drop index if exists predictions_transaction_id; -- that of earlier releases
-create index if not exists predictions_predicted_at on predictions (predicted_at);
--- How many payments of a day got which tier: counted as they are stored, since the table grows too large to count.
-create table if not exists prediction_days (
-    event_day date not null,
-    model_version text not null,
-    risk_tier text not null,
-    payments bigint not null,
-    primary key (event_day, model_version, risk_tier)
-);
-"""
-# Postgres parses the lines, not this process, which has requests to answer meanwhile. Days are counted in a fixed
-# order, so that two workers can't deadlock.
-INSERT = """
-with stored as (
-    insert into predictions
-    select * from jsonb_populate_recordset(null::predictions, %s::jsonb)
-    on conflict (prediction_id) do nothing
-    returning (event_time at time zone 'UTC')::date as event_day, model_version, risk_tier
-), counted as (
-    insert into prediction_days
-    select event_day, model_version, risk_tier, count(*) from stored group by 1, 2, 3 order by 1, 2, 3
-    on conflict (event_day, model_version, risk_tier)
-    do update set payments = prediction_days.payments + excluded.payments
+# Those of the lines; the position is the table's own.
+COLUMNS = (
+    "prediction_id, transaction_id, user_id, merchant_id, amount, is_international, event_time, fraud_probability, "
+    "risk_tier, model_version, feature_source, feature_age_seconds, features, latency_ms, predicted_at"
 )
-select count(*) from stored
+# Postgres parses the lines, not this process, which has requests to answer meanwhile.
+INSERT = f"""
+{STORING};
+insert into predictions ({COLUMNS})
+select {COLUMNS} from jsonb_populate_recordset(null::predictions, %s::jsonb)
+on conflict (prediction_id) do nothing
 """
 
 
@@ -122,8 +90,7 @@ class Sink:
             connection = self._connected()
             with connection, connection.cursor() as cursor:
                 cursor.execute(INSERT, (f"[{b','.join(lines).decode(errors='replace')}]",))
-                ((stored,),) = cursor.fetchall()
-                return stored
+                return cursor.rowcount
         except INVALID_LINE:
             raise
         except psycopg2.Error:
@@ -146,9 +113,3 @@ class Sink:
         if self.trouble is None:
             log.warning("postgres does not take predictions, they wait in files: %s", error)
         self.trouble = f"postgres does not take predictions: {str(error).strip()}"
-
-
-def create_tables(connection: Connection) -> None:
-    """Create the tables that are missing."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute(TABLES)

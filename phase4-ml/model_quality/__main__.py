@@ -2,8 +2,8 @@
 
 python -m model_quality
 
-Upstream are transactions.labels and the API's tables in Postgres; downstream are Prometheus and the dashboards.
-Offsets are committed after Postgres has the labels, and a label that is read twice changes nothing.
+Upstream are transactions.labels and the scores in Postgres; downstream are Prometheus and the dashboards. Offsets are
+committed after Postgres has the labels, and a label that is read twice changes nothing.
 """
 
 import logging
@@ -27,7 +27,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
-from model_quality import store
+from model_quality import counts, store
 
 log = logging.getLogger("model-quality")
 
@@ -35,10 +35,22 @@ DAY = 86_400.0
 SECONDS_BETWEEN_ATTEMPTS = 2.0
 SECONDS_BETWEEN_WARNINGS = 60.0
 
-# `settled`: whether the labels of the payment's day have matured. Dashboards query it by this name.
-COUNTED = ["model_version", "risk_tier", "settled"]
+# `settled`: whether labels have matured. `role`: production, or staging in shadow. Dashboards query these names.
+COUNTED = ["role", "model_version", "risk_tier", "settled"]
 PAYMENTS = Gauge("fraud_quality_payments", "Payments of the last 44 days, of event time, by their tier", COUNTED)
 FRAUDS = Gauge("fraud_quality_known_frauds", "Those of them that are known to be fraud by now", COUNTED)
+# Of the last ten weeks of event time; `week` is its Monday.
+OF_WEEK = ["role", "model_version", "week", "settled"]
+WEEK = {
+    "payments": Gauge("fraud_quality_week_payments", "Scored payments of the week", OF_WEEK),
+    "known_frauds": Gauge("fraud_quality_week_known_frauds", "Those that are known to be fraud by now", OF_WEEK),
+    "precision": Gauge("fraud_quality_week_precision", "Share of tier high that is known fraud", OF_WEEK),
+    "recall": Gauge("fraud_quality_week_recall", "Share of the known frauds that tier high has", OF_WEEK),
+    "average_precision": Gauge("fraud_quality_week_average_precision", "Average precision of the scores", OF_WEEK),
+    "mean_score": Gauge("fraud_quality_week_mean_score", "Mean fraud probability", OF_WEEK),
+    "fraud_rate": Gauge("fraud_quality_week_fraud_rate", "Share of known frauds, which the mean should equal", OF_WEEK),
+    "calibration_error": Gauge("fraud_quality_week_calibration_error", "Expected calibration error", OF_WEEK),
+}
 LABELS_READ = Counter("fraud_labels", "Labels that have arrived", ["is_fraud"])
 DELAY = Histogram(
     "fraud_label_delay_seconds",
@@ -47,6 +59,7 @@ DELAY = Histogram(
 )
 SKIPPED = Counter("fraud_labels_skipped", "Labels that Bronze refuses, so that nothing counts them")
 RUNNING = Gauge("model_quality_running", "1 while Postgres takes labels and counts them")
+BEHIND = Gauge("model_quality_scores_behind", "1 while there are stored scores that are not counted yet")
 
 
 class Settings(ServiceSettings, KafkaSettings, SchemaRegistrySettings, PostgresSettings):
@@ -71,21 +84,26 @@ def run(settings: Settings, stop: threading.Event) -> None:
     earliest = {"auto.offset.reset": "earliest"}
     consumer = make_group_consumer(settings, settings.model_quality_group, **earliest)
     postgres = Postgres(settings, stop)
-    count_at = 0.0
+    publish_at = 0.0
     try:
         with kafka_errors():
             consumer.subscribe([settings.labels_topic])
+            more = False
             while not stop.is_set():
-                if batch := readable(consumer.consume(1000, 1.0)):
+                # With a backlog of either, the other has its turn after each batch.
+                if batch := readable(consumer.consume(1000, 0.0 if more else 1.0)):
                     if labels := decode(batch, decoder, stop):
                         postgres.until_answered(store.store_labels, labels)
                     consumer.commit(asynchronous=True)
                     count_labels(labels)
-                if (started := time.monotonic()) >= count_at:
-                    set_gauges(postgres.until_answered(store.count_quality))
-                    # Where a count takes long, as with a backlog, labels have nine tenths of the time.
+                more = postgres.until_answered(counts.count_scores)
+                BEHIND.set(more)
+                if (started := time.monotonic()) >= publish_at:
+                    set_tier_gauges(postgres.until_answered(counts.tiers))
+                    set_week_gauges(postgres.until_answered(counts.weeks))
+                    # Where this takes long, as on a busy Postgres, labels and scores have nine tenths of the time.
                     ended = time.monotonic()
-                    count_at = ended + max(settings.count_seconds, 9 * (ended - started))
+                    publish_at = ended + max(settings.count_seconds, 9 * (ended - started))
     finally:
         RUNNING.set(0)
         consumer.close()
@@ -119,14 +137,23 @@ def count_labels(labels: list[dict[str, Any]]) -> None:
         DELAY.observe(store.delay_seconds(label))
 
 
-def set_gauges(quality: list[store.Quality]) -> None:
+def set_tier_gauges(quality: list[counts.TierQuality]) -> None:
     """Set both gauges of every combination, so that a share of no payments is 0."""
     PAYMENTS.clear()
     FRAUDS.clear()
     for each in quality:
-        combination = (each.model_version, each.risk_tier, str(each.matured).lower())
+        combination = (each.role, each.model_version, each.risk_tier, str(each.matured).lower())
         PAYMENTS.labels(*combination).set(each.payments)
         FRAUDS.labels(*combination).set(each.known_frauds)
+
+
+def set_week_gauges(quality: list[counts.WeekQuality]) -> None:
+    """Set the gauges of every week; what is not known yet has none."""
+    for name, gauge in WEEK.items():
+        gauge.clear()
+        for each in quality:
+            if (value := getattr(each, name)) is not None:
+                gauge.labels(each.role, each.model_version, str(each.week), str(each.matured).lower()).set(value)
 
 
 class Postgres:
