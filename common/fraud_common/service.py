@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
@@ -23,12 +23,15 @@ class ServiceSettings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65535)
 
 
-def run_service[S: ServiceSettings](kind: type[S], work: Callable[[S, threading.Event], None]) -> None:
+def run_service[S: ServiceSettings](
+    kind: type[S], work: Callable[[S, threading.Event], None], registry: CollectorRegistry = REGISTRY
+) -> None:
     """Run until SIGTERM.
 
     Args:
         kind: the settings class of the service.
         work: returns, or raises Stopping, soon after the event is set.
+        registry: what /metrics answers.
     """
     set_up_logging()
     with one_line_errors():
@@ -37,7 +40,7 @@ def run_service[S: ServiceSettings](kind: type[S], work: Callable[[S, threading.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         if settings.metrics_port:
-            start_http_server(settings.metrics_port)
+            start_http_server(settings.metrics_port, registry=registry)
         try:
             work(settings, stop)
         except Stopping as reason:

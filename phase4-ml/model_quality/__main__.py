@@ -6,34 +6,27 @@ Upstream are transactions.labels and the scores in Postgres; downstream are Prom
 committed after Postgres has the labels, and a label that is read twice changes nothing.
 """
 
-import logging
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Concatenate
+from typing import Any
 
-import psycopg2
 from confluent_kafka import Message
 from fraud_common.avro import Decoder
-from fraud_common.errors import SerializationError, Stopping
+from fraud_common.errors import SerializationError
 from fraud_common.kafka import kafka_errors, make_group_consumer, readable, require_topics, wait_for_broker
 from fraud_common.payments import label_violations
+from fraud_common.postgres import PatientConnection
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.service import ServiceSettings, run_service
 from fraud_common.settings import KafkaSettings, PostgresSettings, SchemaRegistrySettings
 from fraud_common.topics import LABELS
 from prometheus_client import Counter, Gauge, Histogram
-from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from model_quality import counts, store
 
-log = logging.getLogger("model-quality")
-
 DAY = 86_400.0
-SECONDS_BETWEEN_ATTEMPTS = 2.0
-SECONDS_BETWEEN_WARNINGS = 60.0
 
 # `settled`: whether labels have matured. `role`: production, or staging in shadow. Dashboards query these names.
 COUNTED = ["role", "model_version", "risk_tier", "settled"]
@@ -83,7 +76,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     # A new group begins with the labels before it: they may be those of payments that were scored.
     earliest = {"auto.offset.reset": "earliest"}
     consumer = make_group_consumer(settings, settings.model_quality_group, **earliest)
-    postgres = Postgres(settings, stop)
+    postgres = PatientConnection(lambda: store.open_connection(settings), stop, RUNNING.set)
     publish_at = 0.0
     try:
         with kafka_errors():
@@ -154,42 +147,6 @@ def set_week_gauges(quality: list[counts.WeekQuality]) -> None:
         for each in quality:
             if (value := getattr(each, name)) is not None:
                 gauge.labels(each.role, each.model_version, str(each.week), str(each.matured).lower()).set(value)
-
-
-class Postgres:
-    """A connection that is replaced when it breaks; labels wait in Kafka meanwhile."""
-
-    def __init__(self, settings: PostgresSettings, stop: threading.Event) -> None:
-        self._settings = settings
-        self._stop = stop
-        self._connection: Connection | None = None
-
-    def until_answered[**P, T](
-        self, ask: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """The result of `ask(connection, *args)`, as soon as Postgres answers.
-
-        Raises:
-            Stopping: SIGTERM came first.
-        """
-        warned_at = -SECONDS_BETWEEN_WARNINGS
-        while True:
-            try:
-                if self._connection is None:
-                    self._connection = store.open_connection(self._settings)
-                result = ask(self._connection, *args, **kwargs)
-                RUNNING.set(1)
-                return result
-            except psycopg2.Error as error:
-                RUNNING.set(0)
-                if self._connection is not None:
-                    self._connection.close()
-                self._connection = None
-                if time.monotonic() - warned_at >= SECONDS_BETWEEN_WARNINGS:
-                    warned_at = time.monotonic()
-                    log.warning("postgres: %s; labels wait in Kafka until it answers", str(error).strip())
-                if self._stop.wait(SECONDS_BETWEEN_ATTEMPTS):
-                    raise Stopping(str(error)) from None
 
 
 if __name__ == "__main__":

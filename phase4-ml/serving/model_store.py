@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from serving import metrics
 from serving.rules_1 import Rules
-from serving.settings import Settings
+from serving.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def check_features(names: list[str]) -> None:
 class ModelStore:
     """The model in use; `model` may be another object after any await."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         self._folder = settings.state_dir / "models"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._current = self._folder / "current"
@@ -168,7 +168,7 @@ class ModelStore:
         await self._client.aclose()
 
     async def _refresh(self) -> None:
-        promoted = await self._promoted()
+        promoted = await self.with_alias(PRODUCTION_ALIAS)
         if promoted is None:
             self.trouble = f"no version of {MODEL_NAME} has the alias {PRODUCTION_ALIAS}"
             return
@@ -186,15 +186,32 @@ class ModelStore:
             self._remember(name)
         self._refused = self.trouble = None
 
-    async def _promoted(self) -> tuple[str, str] | None:
+    async def with_alias(self, alias: str) -> tuple[str, str] | None:
+        """The version with this alias, and the id of its run; None if there is none.
+
+        Raises:
+            httpx2.HTTPError: the registry does not answer.
+        """
         answer = await self._client.get(
-            "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": PRODUCTION_ALIAS}
+            "/api/2.0/mlflow/registered-models/alias", params={"name": MODEL_NAME, "alias": alias}
         )
         # MLflow's answers while there is no such model or no such alias.
         if answer.status_code in (400, 404):
             return None
         version = answer.raise_for_status().json()["model_version"]
         return str(version["version"]), str(version["run_id"])
+
+    async def load(self, version: str, run_id: str) -> Model:
+        """The model of a version, from the cache or else from the registry.
+
+        Raises:
+            RefusedModelError: it can't be used.
+            httpx2.HTTPError: the registry does not answer.
+        """
+        name = f"{version}-{run_id}"
+        model = await self._fetch(version, run_id, name)
+        self._remember(name)
+        return model
 
     async def _fetch(self, version: str, run_id: str, name: str) -> Model:
         folder = self._folder / name

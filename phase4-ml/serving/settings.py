@@ -9,7 +9,15 @@ MAX_REQUEST_BYTES = 1_048_576
 MAX_BATCH = 1000
 
 
-class Settings(RedisSettings, PostgresSettings, MlflowSettings):
+class ModelSettings(MlflowSettings):
+    """How a model is followed in the registry."""
+
+    model_poll_seconds: float = Field(default=5.0, gt=0)
+    # Cached models; of the API also predictions that Postgres does not have yet.
+    state_dir: Path = Path("/var/lib/fraud-api")
+
+
+class Settings(RedisSettings, PostgresSettings, ModelSettings):
     """How the API serves, and how long it waits for Redis and the model registry."""
 
     api_workers: int = Field(default=2, ge=1, le=64)
@@ -18,6 +26,3 @@ class Settings(RedisSettings, PostgresSettings, MlflowSettings):
     api_key: str = ""
     # How long a request waits for Redis before it uses the defaults.
     redis_deadline_ms: float = Field(default=20.0, gt=0)
-    model_poll_seconds: float = Field(default=5.0, gt=0)
-    # Cached models, and predictions that Postgres does not have yet.
-    state_dir: Path = Path("/var/lib/fraud-api")

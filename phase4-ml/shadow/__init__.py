@@ -1,0 +1,1 @@
+"""Staging in shadow: its scores of the payments that Production answers."""
