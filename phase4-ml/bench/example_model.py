@@ -60,8 +60,8 @@ def example_model(trees: int, depth: int, seed: int = 1) -> ExampleModel:
     return ExampleModel(forest, onnx.SerializeToString(), described)
 
 
-def publish(tracking_uri: str, onnx: bytes, described: dict[str, Any]) -> str:
-    """Register a model's files as a new version and give it the alias that serving follows.
+def publish(tracking_uri: str, onnx: bytes, described: dict[str, Any], alias: str = PRODUCTION_ALIAS) -> str:
+    """Register a model's files as a new version and give it an alias: by default the one that serving follows.
 
     Returns:
         the version.
@@ -81,5 +81,5 @@ def publish(tracking_uri: str, onnx: bytes, described: dict[str, Any]) -> str:
         source = f"{run['artifact_uri']}/serving"
         made = post("model-versions/create", name=MODEL_NAME, source=source, run_id=run["run_id"])
         version = str(made["model_version"]["version"])
-        post("registered-models/alias", name=MODEL_NAME, alias=PRODUCTION_ALIAS, version=version)
+        post("registered-models/alias", name=MODEL_NAME, alias=alias, version=version)
         return version

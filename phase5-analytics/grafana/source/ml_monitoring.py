@@ -2,23 +2,25 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from source.panels import dashboard, lines, number, or_none
+from source.panels import Column, dashboard, lines, number, or_none, rows
 
 ERRORS = "api:fraud_request_errors:ratio_rate5m"
 DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
 HITS = "api:fraud_redis_cache_hits:ratio_rate5m"
-HIGH, MATURED = 'risk_tier="high"', 'settled="true"'
+LIVE, HIGH, MATURED = 'role="production"', 'risk_tier="high"', 'settled="true"'
+WEEK = "fraud_quality_week"
 
 
 def precision(selected: str) -> str:
-    """The share of the payments in tier high that are known frauds."""
+    """The share of the payments in tier high that are known frauds, of what serves."""
+    selected = f"{LIVE}, {selected}"
     return f"sum(fraud_quality_known_frauds{{{selected}}}) / (sum(fraud_quality_payments{{{selected}}}) > 0)"
 
 
 def recall(selected: str = "") -> str:
-    """The share of the known frauds that were in tier high."""
-    high = f"{HIGH}, {selected}" if selected else HIGH
-    return f"sum(fraud_quality_known_frauds{{{high}}}) / (sum(fraud_quality_known_frauds{{{selected}}}) > 0)"
+    """The share of the known frauds that were in tier high, of what serves."""
+    of = f"{LIVE}, {selected}" if selected else LIVE
+    return f"sum(fraud_quality_known_frauds{{{of}, {HIGH}}}) / (sum(fraud_quality_known_frauds{{{of}}}) > 0)"
 
 
 def quantiles(histogram: str, window: str = "1m") -> dict[str, str]:
@@ -36,7 +38,7 @@ def build() -> Dashboard:
         "ml-monitoring",
         "The live model: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
     )
-    for section in (_now, _scores, _quality, _speed, _features, _drift, _after):
+    for section in (_now, _scores, _quality, _weeks, _speed, _features, _drift, _after):
         section(board)
     return board
 
@@ -198,6 +200,53 @@ def _quality(board: Dashboard) -> None:
             "From a payment to its label, in event time. The labels of payments younger than this are incomplete.",
             quantiles("fraud_label_delay_seconds", window=""),
             "dtdurations",
+        )
+    )
+
+
+def _weeks(board: Dashboard) -> None:
+    board.with_row(Row("Quality by week, and Staging in shadow"))
+    board.with_panel(
+        rows(
+            "Quality by week of event time",
+            "Production beside Staging, which scores payments in shadow from when it is registered until it is "
+            "promoted. Precision and recall are those of tier high. Matured: labels of the week's last day are 14 days "
+            "old; before that they are incomplete, and precision and recall too low. Mean score and fraud rate should "
+            "be equal.",
+            {"week": "Week", "settled": "Matured", "role": "Role", "model_version": "Version"},
+            {
+                "Payments": Column(f"{WEEK}_payments"),
+                "Known frauds": Column(f"{WEEK}_known_frauds"),
+                # 0 while no fraud of any week is known.
+                "Average precision": Column(f"{WEEK}_average_precision or 0 * {WEEK}_payments", "none", 4),
+                "Precision": Column(f"{WEEK}_precision or 0 * {WEEK}_payments", "percentunit", 1),
+                "Recall": Column(f"{WEEK}_recall or 0 * {WEEK}_payments", "percentunit", 1),
+                "Calibration error": Column(f"{WEEK}_calibration_error", "none", 5),
+                "Mean score": Column(f"{WEEK}_mean_score", "percentunit", 3),
+                "Fraud rate": Column(f"{WEEK}_fraud_rate", "percentunit", 3),
+            },
+        )
+    )
+    board.with_panel(
+        lines(
+            "Shadow: version",
+            "The version in Staging that scores in shadow; 0 while there is none, or while it is the one that serves.",
+            {"version": "max(shadow_model_version)"},
+            "none",
+            width=12,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Shadow: payments",
+            "Payments that Staging scores, and those that it can't: a stored feature is missing, or the score is no "
+            "number.",
+            {
+                "scored": "sum(rate(shadow_scored_total[5m]))",
+                "left out: {{reason}}": "sum by (reason) (rate(shadow_left_out_total[5m]))",
+            },
+            "reqps",
+            width=12,
         )
     )
 

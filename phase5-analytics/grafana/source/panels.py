@@ -1,8 +1,9 @@
 """The few kinds of panel that the dashboards use, so that all of them look and behave alike."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import common, stat, timeseries
+from grafana_foundation_sdk.builders import common, stat, table, timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard, DashboardLink, ThresholdsConfig
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models.common import (
@@ -19,11 +20,14 @@ from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
     DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
     Threshold,
     ThresholdsMode,
     ValueMap,
     ValueMappingResult,
 )
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 # The datasource of provisioning/datasources.
 PROMETHEUS = DataSourceRef("prometheus", "prometheus")
@@ -145,6 +149,56 @@ def lines(
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
     for position, (legend, expr) in enumerate(queries.items()):
         panel.with_target(_query(expr, legend).ref_id(chr(ord("A") + position)))
+    return panel
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of numbers in a table: its query, and how they are shown."""
+
+    expr: str
+    unit: str = "short"
+    decimals: int = 0
+
+
+def rows(
+    title: str, description: str, keys: Mapping[str, str], columns: Mapping[str, Column], height: int = 9
+) -> table.Panel:
+    """A table of the values now, with a row for each combination of labels.
+
+    Args:
+        keys: the headings by the name of the label, in order; the rows are sorted by the first, descending.
+        columns: the columns of numbers by heading, after those of the labels.
+    """
+    letters = {chr(ord("A") + position): heading for position, heading in enumerate(columns)}
+    headings = dict(keys) | {f"Value #{letter}": heading for letter, heading in letters.items()}
+    panel = (
+        table.Panel()
+        .title(title)
+        .description(description)
+        .datasource(PROMETHEUS)
+        .unit("short")
+        .span(FULL_WIDTH)
+        .height(height)
+        .with_transformation(DataTransformerConfig("merge", options={}))
+        .with_transformation(
+            DataTransformerConfig(
+                "organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {name: position for position, name in enumerate(headings)},
+                    "renameByName": headings,
+                },
+            )
+        )
+        .sort_by([common.TableSortByFieldState().display_name(next(iter(keys.values()))).desc(True)])
+    )
+    for letter, heading in letters.items():
+        column = columns[heading]
+        query = _query(f"sum by ({', '.join(keys)}) ({column.expr})", heading)
+        panel.with_target(query.instant().format(PromQueryFormat.TABLE).ref_id(letter))
+        shown = [DynamicConfigValue("unit", column.unit), DynamicConfigValue("decimals", column.decimals)]
+        panel.override_by_name(heading, shown)
     return panel
 
 
