@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import joblib
 import redis
-from audit.sink import create_tables
+from audit.tables import create_tables
 from fastapi import FastAPI
 from features import FEATURES, MERCHANT_KEY, USER_KEY, MerchantFeatures, Payment, UserFeatures
 from fraud_common.postgres import connect

@@ -133,7 +133,7 @@ class Staging:
             except RefusedModelError:
                 self._refused = version
                 raise
-            log.info("version %s is in Staging: it scores what is stored from now on", version)
+            log.info("version %s is in Staging and scores in shadow", version)
 
 
 if __name__ == "__main__":

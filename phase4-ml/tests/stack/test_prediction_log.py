@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from audit import spool
 from audit.prediction_log import PredictionLog
-from audit.sink import create_tables
+from audit.tables import create_tables
 from fraud_common.postgres import connect
 from predictions import line
 from serving.settings import Settings

@@ -25,7 +25,8 @@ from psycopg2.extensions import connection as Connection
 from serving_stack import MLFLOW_URL, POSTGRES_HOST, select, wait_until
 
 NEWEST = datetime(2024, 11, 29, 12, tzinfo=UTC)
-FEATURES_OF_A_FRAUD = dict.fromkeys(FEATURES, 500.0)
+# Of the example model: a large amount, the first of all features.
+FEATURES_OF_A_FRAUD = dict.fromkeys(FEATURES, 20.0) | {FEATURES[0]: 5000.0}
 
 
 @contextmanager
@@ -74,6 +75,8 @@ def test_staging_scores_what_is_stored_and_both_are_counted(
     connection: Connection, example_files: tuple[bytes, dict[str, Any]], tmp_path: Path
 ) -> None:
     run = uuid.uuid4().hex[:8]
+    # With tiers by which the payments below are high.
+    onnx, described = example_files[0], example_files[1] | {"thresholds": {"medium": 0.1, "high": 0.2}}
 
     def predict(*names: str, features: dict[str, float] = FEATURES_OF_A_FRAUD) -> None:
         """Production found nothing in these payments."""
@@ -89,7 +92,7 @@ def test_staging_scores_what_is_stored_and_both_are_counted(
     with shadow(tmp_path) as process:
         wait_until(lambda: metric("shadow_running") == 1 or metric("shadow_model_registry_reached") == 1, "it runs")
         predict("before")
-        version = publish(MLFLOW_URL, *example_files, alias=STAGING_ALIAS)
+        version = publish(MLFLOW_URL, onnx, described, alias=STAGING_ALIAS)
         wait_for(version)
         predict("lacking", features={FEATURES[0]: 1.0})
         predict("fraud", "legitimate")
@@ -101,7 +104,7 @@ def test_staging_scores_what_is_stored_and_both_are_counted(
     with shadow(tmp_path):
         wait_until(lambda: len(scored()) == 3, "it continues where it was killed")
         # A newer version scores what is stored from then on.
-        newer = publish(MLFLOW_URL, *example_files, alias=STAGING_ALIAS)
+        newer = publish(MLFLOW_URL, onnx, described, alias=STAGING_ALIAS)
         wait_for(newer)
         predict("by the newer")
         wait_until(lambda: len(scored()) == 4, "scored by the newer version")
