@@ -14,7 +14,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 28
 SPLIT = periods(START, START + timedelta(days=DAYS))
 # Frauds weigh as much as their share: probabilities are then those of the population.
-UNWEIGHTED = Settings(training_jobs=1, training_fraud_weight=1.0)
+UNWEIGHTED = Settings(training_model="random_forest", training_jobs=1, training_fraud_weight=1.0)
 
 
 def moment(days: float) -> np.datetime64:

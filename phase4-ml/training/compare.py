@@ -65,7 +65,8 @@ def compare(holdout: Examples, scores: Scores, serving: Serving, seed: int = 0) 
     """Compare a model's scores of the holdout with those of what serves now.
 
     The intervals are those of a paired bootstrap: the holdout is drawn again and again, both are measured on each draw.
-    What is drawn are cards' days, since the frauds on one card on one day are not independent of each other.
+    What is drawn are cards' days, since the frauds on one card on one day are not independent of each other. A payment
+    counts for as many as it represents.
     """
     ours, theirs = _Ranking(holdout, scores), _Ranking(holdout, serving.scores)
     group = _card_days(holdout)
@@ -73,20 +74,24 @@ def compare(holdout: Examples, scores: Scores, serving: Serving, seed: int = 0) 
     random = np.random.default_rng(seed)
     gains = np.empty((RESAMPLES, 2))
     for i in range(RESAMPLES):
-        drawn = np.bincount(random.integers(0, groups, groups), minlength=groups)[group]
+        drawn = np.bincount(random.integers(0, groups, groups), minlength=groups)[group] * holdout.weight
         one, other = ours.skill(drawn), theirs.skill(drawn)
         gains[i] = one.auc - other.auc, one.average_precision - other.average_precision
     lows, highs = np.percentile(gains, PERCENTILES, axis=0)
-    once = np.ones(len(holdout), dtype=np.int64)
     return Comparison(
-        new=ours.skill(once),
-        served=theirs.skill(once),
+        new=ours.skill(holdout.weight),
+        served=theirs.skill(holdout.weight),
         auc_gain=Interval(float(lows[0]), float(highs[0])),
         average_precision_gain=Interval(float(lows[1]), float(highs[1])),
         frauds=int(holdout.is_fraud.sum()),
         served_by=serving.name,
         note=serving.note,
     )
+
+
+def skill_of(examples: Examples, scores: Scores) -> Skill:
+    """How well scores rank payments, each of which counts for as many as it represents."""
+    return _Ranking(examples, scores).skill(examples.weight)
 
 
 class _Ranking:
@@ -101,17 +106,17 @@ class _Ranking:
         # Payments of one score have one rank.
         self._last_of_score = np.flatnonzero(np.append(np.diff(scores[self._order]) != 0, True))
 
-    def skill(self, weight: NDArray[np.int64]) -> Skill:
+    def skill(self, weight: NDArray[np.float64]) -> Skill:
         """The skill with weighted payments; that of chance if only one kind of payment has a weight."""
         ranked = weight[self._order]
-        found = np.cumsum(np.where(self._is_fraud, ranked, 0))[self._last_of_score].astype(float)
-        flagged = np.cumsum(ranked)[self._last_of_score].astype(float)
+        found = np.cumsum(np.where(self._is_fraud, ranked, 0.0))[self._last_of_score]
+        flagged = np.cumsum(ranked)[self._last_of_score]
         frauds, legitimate = found[-1], flagged[-1] - found[-1]
         if not frauds or not legitimate:
             return Skill(0.5, 0.0)
         newly_found = np.diff(found, prepend=0.0)
         newly_wrong = np.diff(flagged - found, prepend=0.0)
-        precision = found / np.maximum(flagged, 1)
+        precision = found / np.maximum(flagged, np.finfo(float).tiny)
         return Skill(
             auc=float((newly_wrong * (found - newly_found / 2)).sum() / (frauds * legitimate)),
             average_precision=float((newly_found * precision).sum() / frauds),

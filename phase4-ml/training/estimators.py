@@ -1,6 +1,7 @@
 """The models that can be trained, by the name in TRAINING_MODEL: those of scikit-learn that ONNX supports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,28 +16,52 @@ from sklearn.tree import DecisionTreeClassifier
 from training.examples import Examples, select_features
 from training.settings import Settings
 
-TREES = {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20}
+TREES = {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20, "max_features": "sqrt"}
+# A model must not depend on chance more than on its seed, so no payments are set aside to stop early.
+BOOSTING = {"max_iter": 200, "learning_rate": 0.05, "early_stopping": False}
 
 
-def make_model(name: str, seed: int, jobs: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that can be trained.
+
+    Attributes:
+        name: that of TRAINING_MODEL.
+        options: those that differ from the model's usual ones, by the names of scikit-learn.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> str:
+        """The options in words."""
+        return ", ".join(f"{name}={value}" for name, value in self.options.items()) or "usual"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.settings})" if self.options else self.name
+
+
+def make_model(candidate: Candidate, seed: int, jobs: int) -> Any:
     """An untrained model."""
-    match name:
+    options = candidate.options
+    match candidate.name:
         case "random_forest":
-            return RandomForestClassifier(**TREES, max_features="sqrt", n_jobs=jobs, random_state=seed)
+            return RandomForestClassifier(**{**TREES, **options}, n_jobs=jobs, random_state=seed)
         case "extra_trees":
-            return ExtraTreesClassifier(**TREES, n_jobs=jobs, random_state=seed)
+            return ExtraTreesClassifier(**{**TREES, **options}, n_jobs=jobs, random_state=seed)
         case "hist_gradient_boosting":
-            return HistGradientBoostingClassifier(max_iter=200, learning_rate=0.05, random_state=seed)
+            return HistGradientBoostingClassifier(**{**BOOSTING, **options}, random_state=seed)
         case "logistic_regression":
-            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
+            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed, **options))
         case "decision_tree":
-            return DecisionTreeClassifier(max_depth=8, min_samples_leaf=20, random_state=seed)
-    raise ValueError(name)
+            return DecisionTreeClassifier(**{"max_depth": 8, "min_samples_leaf": 20, **options}, random_state=seed)
+    raise ValueError(candidate.name)
 
 
-def fit(settings: Settings, train: Examples, features: Sequence[str] = FEATURES) -> Any:
-    """Train the model of the settings on these features, each example with the weight of the payments it represents."""
-    model = make_model(settings.training_model, settings.training_seed, settings.training_jobs)
+def fit(settings: Settings, candidate: Candidate, train: Examples, features: Sequence[str] = FEATURES) -> Any:
+    """Train a model on these features, each example with the weight of the payments it represents."""
+    model = make_model(candidate, settings.training_seed, settings.training_jobs)
     weight = np.where(train.is_fraud, train.weight * settings.training_fraud_weight, train.weight)
     # Normalised, so that leaves of trees and penalties are as large as with unweighted examples.
     weight /= weight.mean()

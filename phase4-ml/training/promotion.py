@@ -9,7 +9,7 @@ from math import floor
 from typing import Literal
 
 from training.compare import Comparison
-from training.settings import Settings
+from training.settings import AUTO, Settings
 
 # What a model below TRAINING_MINIMUM_AUC needs before it is compared with what serves now. A handful of frauds proves
 # nothing; an AUC near 0.5 means that it knows next to nothing of most frauds.
@@ -107,9 +107,9 @@ def _accept(auc: float) -> str:
 
 def _improve(settings: Settings, history_days: int) -> str:
     """What may lead to a better model."""
-    other = "hist_gradient_boosting" if settings.training_model != "hist_gradient_boosting" else "random_forest"
-    steps = f"another model (TRAINING_MODEL={other} make ml-train)"
+    model = "" if settings.training_model == AUTO else f" or the best of all models (TRAINING_MODEL={AUTO} make ml-train)"
     if history_days > settings.training_days:
         longer = min(2 * settings.training_days, history_days)
-        return f"More history (TRAINING_DAYS={longer} make ml-train) or {steps} may be better; in .env for every run"
-    return f"More labelled payments, when they have matured, or {steps} may be better; in .env for every run"
+        return f"More history (TRAINING_DAYS={longer} make ml-train){model} may be better; in .env for every run"
+    everywhere = "; in .env for every run" if model else ""
+    return f"More labelled payments, when they have matured,{model} may be better{everywhere}"

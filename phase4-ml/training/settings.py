@@ -5,13 +5,15 @@ from typing import Literal
 from fraud_common.settings import MlflowSettings, TrinoSettings
 from pydantic import Field
 
+AUTO = "auto"
+
 
 class Settings(TrinoSettings, MlflowSettings):
     """Which model learns from how many examples, when it may serve, and what mistakes cost."""
 
     training_model: Literal[
-        "random_forest", "extra_trees", "hist_gradient_boosting", "logistic_regression", "decision_tree"
-    ] = "random_forest"
+        "auto", "random_forest", "extra_trees", "hist_gradient_boosting", "logistic_regression", "decision_tree"
+    ] = "auto"
     training_days: int = Field(default=45, ge=4)
     # Legitimate payments that a model learns from, for each fraud; more of them take time and improve little.
     training_legitimate_per_fraud: int = Field(default=30, ge=1)

@@ -35,8 +35,8 @@ from training.gold import Dataset, load_dataset, print_progress
 from training.plots import draw_plots
 from training.promotion import Decision, judge
 from training.reference import reference
+from training.selection import Choice, choose
 from training.settings import Settings
-from training.validation import find_correction
 
 # skops asks about these when it loads a model; this program made them, so they are trusted.
 OWN_TYPES = [
@@ -52,9 +52,10 @@ warnings.filterwarnings("ignore", category=UserWarning, module="mlflow.*")
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted model, and what the holdout says of it."""
+    """A fitted model, why it is of this kind, and what the holdout says of it."""
 
     model: CalibratedClassifier
+    choice: Choice
     features: tuple[str, ...]
     onnx: bytes
     learned: Examples
@@ -96,12 +97,14 @@ def train(settings: Settings, client: mlflow.MlflowClient, dataset: Dataset) -> 
     decision = judge(settings, measured, dataset.history_days)
 
     mlflow.set_experiment(MODEL_NAME)
-    with mlflow.start_run(run_name=f"{settings.training_model} {datetime.now(UTC):%Y-%m-%d %H:%M}") as run:
+    algorithm = trained.choice.candidate.name
+    with mlflow.start_run(run_name=f"{algorithm} {datetime.now(UTC):%Y-%m-%d %H:%M}") as run:
         log_data(settings, dataset, trained)
+        log_choice(trained)
         log_report(trained.report, decision)
         mlflow.log_metrics(baselines(trained.holdout, measured))
         log_plots(trained)
-        log_for_serving(settings, trained, run.info.run_id)
+        log_for_serving(trained, run.info.run_id)
         version = log_model(trained)
     registry.promote(client, version, decision)
     print_result(trained.report, measured)
@@ -121,8 +124,9 @@ def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
         f"{len(features)} features{_dropped(features)}"
     )
     started = time.monotonic()
-    correction = find_correction(settings, learned, features)
-    model = CalibratedClassifier.of(fit(settings, learned, features), correction)
+    choice = choose(settings, learned, features)
+    print_progress(f"chosen in {time.monotonic() - started:.0f} s: {choice.reason}")
+    model = CalibratedClassifier.of(fit(settings, choice.candidate, learned, features), choice.correction)
     seconds = time.monotonic() - started
     print_progress(
         f"trained in {seconds:.0f} s; the holdout has {len(holdout):,} payments with {holdout.is_fraud.sum():,} frauds"
@@ -134,7 +138,7 @@ def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
         onnx, select_features(holdout.matrix, features), holdout_scores
     )
     report.metrics["fit_seconds"] = seconds
-    trained = Trained(model, features, onnx, learned, holdout, holdout_scores, report)
+    trained = Trained(model, choice, features, onnx, learned, holdout, holdout_scores, report)
     report.metrics.update(correction_metrics(settings, trained))
     return trained
 
@@ -179,6 +183,18 @@ def log_data(settings: Settings, dataset: Dataset, trained: Trained) -> None:
     )
 
 
+def log_choice(trained: Trained) -> None:
+    """Which model it is and why; all that was tried as a table, to compare in MLflow's pages."""
+    choice = trained.choice
+    mlflow.log_params(
+        {"algorithm": choice.candidate.name}
+        | {f"algorithm_{name}": value for name, value in choice.candidate.options.items()}
+    )
+    mlflow.set_tag("choice", choice.reason)
+    if choice.trials:
+        mlflow.log_table(choice.table(), "trials.json")
+
+
 def log_report(report: Report, decision: Decision) -> None:
     """The metrics, and the decision in words."""
     mlflow.log_metrics(report.metrics)
@@ -209,7 +225,7 @@ def log_plots(trained: Trained) -> None:
         plt.close(figure)
 
 
-def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
+def log_for_serving(trained: Trained, run_id: str) -> None:
     """Under serving/: the model in ONNX, its features, thresholds and typical values, and the reference of drift."""
     learned = trained.learned
     typical = np.median(select_features(learned.matrix[~learned.is_fraud], trained.features), axis=0)
@@ -217,7 +233,7 @@ def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
         "features": list(trained.features),
         "thresholds": asdict(trained.report.thresholds),
         "typical": dict(zip(trained.features, map(float, typical), strict=True)),
-        "algorithm": settings.training_model,
+        "algorithm": trained.choice.candidate.name,
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_id": run_id,
         "base_rate": trained.report.metrics["base_rate"],

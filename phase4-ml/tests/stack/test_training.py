@@ -256,7 +256,7 @@ def test_versions_are_promoted_and_rolled_back(own: Registry) -> None:
     # One below the minimum, and worse than what serves, has no stage.
     refused = own.train("decision_tree", training_minimum_auc=1.0)
     assert own.stages()["5"] == "None"
-    assert "TRAINING_MODEL=hist_gradient_boosting make ml-train" in refused.tags["decision"]
+    assert "TRAINING_MODEL=auto make ml-train" in refused.tags["decision"]
 
     # Roll back once; there is nothing before the first.
     assert registry.rollback(own.client) == ("2", "1")

@@ -12,13 +12,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 from training import estimators, evaluate
 from training.calibration import CalibratedClassifier, Correction
-from training.estimators import fit, scores
+from training.estimators import Candidate, fit, scores
 from training.examples import Examples, split_by_time
 from training.export import check_parity, export_onnx
 from training.plots import draw_plots
+from training.selection import SEARCH
 from training_world import MODELS, SPLIT, UNWEIGHTED, world
 
-QUICK = UNWEIGHTED.model_copy(update={"training_model": "decision_tree"})
+# All models, and all settings that auto tries.
+CANDIDATES = [*map(Candidate, MODELS), *(each for kind in SEARCH for each in kind if each.options)]
+FOREST, TREE = Candidate("random_forest"), Candidate("decision_tree")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +41,7 @@ def parts() -> tuple[Examples, Examples]:
 def forest(parts: tuple[Examples, Examples]) -> tuple[Any, np.ndarray]:
     """A forest, and its scores of the holdout."""
     learned, holdout = parts
-    model = fit(UNWEIGHTED, learned)
+    model = fit(UNWEIGHTED, FOREST, learned)
     return model, scores(model, holdout)
 
 
@@ -61,7 +64,7 @@ def test_labels_that_do_not_depend_on_the_payments_teach_nothing() -> None:
         examples, **{name: getattr(examples, name)[order] for name in ("is_fraud", "known_at", "fraud_type")}
     )
     learned, holdout = split_by_time(dataclasses.replace(permuted, known_at=permuted.event_time), SPLIT)
-    assert roc_auc_score(holdout.is_fraud, scores(fit(UNWEIGHTED, learned), holdout)) == pytest.approx(0.5, abs=0.05)
+    assert roc_auc_score(holdout.is_fraud, scores(fit(UNWEIGHTED, FOREST, learned), holdout)) == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_same_examples_give_the_same_model(
@@ -69,7 +72,7 @@ def test_the_same_examples_give_the_same_model(
 ) -> None:
     learned, holdout = parts
     _, forest_scores = forest
-    assert np.array_equal(forest_scores, scores(fit(UNWEIGHTED, learned), holdout))
+    assert np.array_equal(forest_scores, scores(fit(UNWEIGHTED, FOREST, learned), holdout))
 
 
 def test_probabilities_of_a_sample_are_those_of_the_population(parts: tuple[Examples, Examples]) -> None:
@@ -78,20 +81,20 @@ def test_probabilities_of_a_sample_are_those_of_the_population(parts: tuple[Exam
     drawn = learned.where(learned.is_fraud | (random.random(len(learned)) < 0.2))
     weighted = dataclasses.replace(drawn, weight=np.where(drawn.is_fraud, 1.0, 5.0))
     rate = learned.is_fraud.mean()
-    assert scores(fit(UNWEIGHTED, weighted), holdout).mean() == pytest.approx(rate, rel=0.3)
-    assert scores(fit(UNWEIGHTED, drawn), holdout).mean() > 2.5 * rate
+    assert scores(fit(UNWEIGHTED, FOREST, weighted), holdout).mean() == pytest.approx(rate, rel=0.3)
+    assert scores(fit(UNWEIGHTED, FOREST, drawn), holdout).mean() > 2.5 * rate
 
 
 def test_a_weight_for_frauds_raises_their_scores(parts: tuple[Examples, Examples]) -> None:
     learned, holdout = parts
-    heavier = QUICK.model_copy(update={"training_fraud_weight": 10.0})
-    assert scores(fit(heavier, learned), holdout).mean() > 2 * scores(fit(QUICK, learned), holdout).mean()
+    heavier = UNWEIGHTED.model_copy(update={"training_fraud_weight": 10.0})
+    assert scores(fit(heavier, TREE, learned), holdout).mean() > 2 * scores(fit(UNWEIGHTED, TREE, learned), holdout).mean()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_onnx_answers_as_scikit_learn_does(parts: tuple[Examples, Examples], name: str) -> None:
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=str)
+def test_onnx_answers_as_scikit_learn_does(parts: tuple[Examples, Examples], candidate: Candidate) -> None:
     learned, holdout = (part.where(np.arange(len(part)) < 2_000) for part in parts)
-    classifier = fit(UNWEIGHTED.model_copy(update={"training_model": name}), learned)
+    classifier = fit(UNWEIGHTED, candidate, learned)
     for correction in (Correction(1.0, 0.0), Correction(0.8, -2.3), Correction(1.4, 0.5)):
         model = CalibratedClassifier.of(classifier, correction)
         assert check_parity(export_onnx(model), holdout.matrix, scores(model, holdout)) < 1e-5
@@ -109,7 +112,7 @@ def test_a_model_whose_onnx_differs_is_refused(parts: tuple[Examples, Examples],
 @pytest.mark.parametrize("name", ["random_forest", "logistic_regression"])
 def test_every_report_can_be_drawn(parts: tuple[Examples, Examples], tmp_path: Path, name: str) -> None:
     learned, holdout = (part.where(np.arange(len(part)) < 1_500) for part in parts)
-    model = fit(UNWEIGHTED.model_copy(update={"training_model": name}), learned)
+    model = fit(UNWEIGHTED, Candidate(name), learned)
     holdout_scores = scores(model, holdout)
     report = evaluate.evaluate(UNWEIGHTED, holdout, holdout_scores)
     figures = draw_plots(model, FEATURES, holdout, holdout_scores, report)

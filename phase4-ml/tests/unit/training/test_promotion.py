@@ -103,7 +103,6 @@ def test_a_model_below_the_minimum_serves_only_if_it_is_clearly_better_than_what
         # A lower minimum would change nothing: what serves now is better, or may be, or the setting can't be so low.
         (measured(0.8999, 0.12, gain_low=-0.01), "TRAINING_DAYS=90 make ml-train"),
         (measured(0.899, 0.05), "TRAINING_DAYS=90 make ml-train"),
-        (measured(0.899, 0.05), "TRAINING_MODEL=hist_gradient_boosting make ml-train"),
         (beside_production(0.95, 0.60, 0.61), "TRAINING_DAYS=90 make ml-train"),
         (measured(0.45, 0.60), "TRAINING_DAYS=90 make ml-train"),
     ],
@@ -131,9 +130,11 @@ def test_only_history_that_is_there_is_proposed(history_days: int, step: str) ->
     assert step in judge(Settings(), measured(0.899, 0.05), history_days).reason
 
 
-def test_another_model_than_the_present_one_is_proposed() -> None:
-    decision = judge(Settings(training_model="hist_gradient_boosting"), measured(0.899, 0.05), 100)
-    assert "TRAINING_MODEL=random_forest make ml-train" in decision.reason
+def test_the_best_of_all_models_is_proposed_unless_it_was_that() -> None:
+    one, best = Settings(training_model="random_forest"), Settings(training_model="auto")
+    for history_days in (30, 100):
+        assert "TRAINING_MODEL=auto make ml-train" in judge(one, measured(0.899, 0.05), history_days).reason
+        assert "TRAINING_MODEL" not in judge(best, measured(0.899, 0.05), history_days).reason
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
