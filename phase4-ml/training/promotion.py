@@ -107,9 +107,10 @@ def _accept(auc: float) -> str:
 
 def _improve(settings: Settings, history_days: int) -> str:
     """What may lead to a better model."""
-    model = "" if settings.training_model == AUTO else f" or the best of all models (TRAINING_MODEL={AUTO} make ml-train)"
+    one_model = settings.training_model != AUTO
+    model = f" or the best of several models (TRAINING_MODEL={AUTO} make ml-train)" if one_model else ""
     if history_days > settings.training_days:
         longer = min(2 * settings.training_days, history_days)
         return f"More history (TRAINING_DAYS={longer} make ml-train){model} may be better; in .env for every run"
-    everywhere = "; in .env for every run" if model else ""
-    return f"More labelled payments, when they have matured,{model} may be better{everywhere}"
+    everywhere = "; in .env for every run" if one_model else ""
+    return f"More labelled payments, when they have matured{model} may be better{everywhere}"

@@ -150,7 +150,8 @@ def _first_of_the_best(trials: Sequence[Trial], last: Examples) -> tuple[Trial, 
                 f"training period (95 % interval of the difference {gain.low:.4f} to {gain.high:.4f})"
             )
         worse.append(f"{trial.candidate.name} by {gain.low:.4f} to {gain.high:.4f}")
-    reason = f"{best.candidate}: average precision {best.skill.average_precision:.4f} on the last days of the training period"
+    found = f"average precision {best.skill.average_precision:.4f} on the last days of the training period"
+    reason = f"{best.candidate}: {found}"
     if worse:
         reason += f", higher by more than chance (95 % interval) than {' and '.join(worse)}"
     return best, reason

@@ -11,15 +11,17 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from features import FEATURES, TRAINING_COLUMNS
 from fraud_common.errors import UserError
 from mlflow.exceptions import MlflowException
-from training import registry, train
+from training import estimators, registry, train
 from training.estimators import scores
 from training.examples import Examples, split_by_time
 from training.export import INPUT, OUTPUT, onnx_scores
 from training.gold import TABLE, Dataset, load_dataset
+from training.selection import SEARCH
 from training.settings import Settings
 from training_world import DAYS, MODELS, SPLIT, START, world
 from trino_tools import TRINO_HOST, query
@@ -223,6 +225,21 @@ def test_a_run_leaves_what_serving_takes(own: Registry, parts: tuple[Examples, E
     # F3: the mean score of the holdout is its rate of fraud.
     assert run.data.metrics["mean_score_to_base_rate"] == pytest.approx(1, abs=0.2)
     assert run.data.metrics["brier"] < run.data.metrics["brier_of_base_rate"]
+
+
+def test_a_model_that_was_chosen_leaves_the_evidence(own: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(estimators.TREES, "n_estimators", 10)
+    monkeypatch.setitem(estimators.BOOSTING, "max_iter", 10)
+    version = own.train("auto")
+    described = json.loads(mlflow.artifacts.load_text(f"runs:/{version.run_id}/serving/model.json"))
+    run = own.client.get_run(version.run_id)
+    assert run.data.params["training_model"] == "auto"
+    assert described["algorithm"] == run.data.params["algorithm"]
+    assert run.data.tags["choice"].startswith(described["algorithm"])
+    trials = pd.DataFrame(**json.loads(mlflow.artifacts.load_text(f"runs:/{version.run_id}/trials.json")))
+    assert set(trials["model"]) == {kind[0].name for kind in SEARCH}
+    assert set(trials.loc[trials["chosen"], "model"]) == {described["algorithm"]}
+    assert trials["average_precision"].between(0, 1).all() and (trials["examples"] > 0).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
