@@ -47,7 +47,9 @@ def make_model(candidate: Candidate, seed: int, jobs: int) -> Any:
     options = candidate.options
     match candidate.name:
         case "random_forest":
-            return RandomForestClassifier(**{**TREES, "max_features": "sqrt", **options}, n_jobs=jobs, random_state=seed)
+            return RandomForestClassifier(
+                **{**TREES, "max_features": "sqrt", **options}, n_jobs=jobs, random_state=seed
+            )
         case "extra_trees":
             return ExtraTreesClassifier(**{**TREES, "max_features": 0.3, **options}, n_jobs=jobs, random_state=seed)
         case "hist_gradient_boosting":

@@ -134,9 +134,7 @@ def _screen(
     return screened, finalists
 
 
-def _try(
-    settings: Settings, candidate: Candidate, earlier: Examples, last: Examples, features: Sequence[str]
-) -> Trial:
+def _try(settings: Settings, candidate: Candidate, earlier: Examples, last: Examples, features: Sequence[str]) -> Trial:
     started = time.monotonic()
     model = fit(settings, candidate, earlier, features)
     seconds = time.monotonic() - started
