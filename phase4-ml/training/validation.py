@@ -20,8 +20,8 @@ def last_days(learned: Examples) -> tuple[Examples, Examples]:
 
 def thin_out(examples: Examples, legitimate_per_fraud: int, seed: int) -> Examples:
     """All frauds, and so many legitimate payments for each, drawn at random; these represent the others."""
-    legitimate = ~examples.is_fraud
-    share = legitimate_per_fraud * examples.is_fraud.sum() / max(legitimate.sum(), 1)
+    frauds = int(examples.is_fraud.sum())
+    share = legitimate_per_fraud * frauds / max(len(examples) - frauds, 1)
     if share >= 1:
         return examples
     kept = examples.is_fraud | (np.random.default_rng(seed).random(len(examples)) < share)
