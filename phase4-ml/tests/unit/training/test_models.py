@@ -26,9 +26,10 @@ FOREST, TREE = Candidate("random_forest"), Candidate("decision_tree")
 
 @pytest.fixture(scope="module", autouse=True)
 def few_trees() -> Any:
-    """The forests' size does not matter here."""
+    """The size of forests and of boosting does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(estimators.TREES, "n_estimators", 25)
+        patch.setitem(estimators.BOOSTING, "max_iter", 60)
         yield
 
 
