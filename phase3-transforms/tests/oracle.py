@@ -203,6 +203,14 @@ def training_example(
     }
 
 
+def late_history(payment: pd.Series, payments: pd.DataFrame) -> bool:
+    """Whether a payment of its user's 30 days arrived after it, although it was not late itself."""
+    now = payment["event_time"]
+    own = payments[payments["user_id"] == payment["user_id"]]
+    month = own[(own["event_time"] < now) & (own["event_time"] >= now - days(30))]
+    return bool((month["kafka_timestamp"] > payment["kafka_timestamp"]).any() and not payment["is_late"])
+
+
 def current_features(user_id: str, payments: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp) -> dict[str, Any]:
     """A user's state at the data clock, an event of that very moment included."""
     own = payments[(payments["user_id"] == user_id) & (payments["event_time"] <= as_of)]

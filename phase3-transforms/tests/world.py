@@ -19,6 +19,10 @@ USERS, MERCHANTS, PAYMENTS = 60, 45, 6000
 DAY = timedelta(days=1)
 # When Bronze says that it loaded the batches.
 FIRST_LOAD_AGO, LOADS_APART = pd.Timedelta(hours=10), pd.Timedelta(hours=1)
+# Of two payments in one batch, Kafka received the first one by so much earlier.
+ARRIVALS_APART = np.timedelta64(1, "ms")
+# As BRONZE_LATE_AFTER_MINUTES.
+LATE_AFTER = pd.Timedelta(minutes=30)
 # Two users with payments of wrong times: one of the world's, and one who has no others.
 WRONG_TIME_USERS = ("u7", "u-wrong")
 # In the seed, low and high; not in the seed; empty, as some senders write nothing.
@@ -153,6 +157,9 @@ def make_batches(seed: int) -> list[Batch]:
     batches = []
     for number in range(3):
         sent = payments[arrival == number]
+        # Some come last in their batch.
+        delayed = sent["transaction_id"].isin(sent["transaction_id"].sample(frac=0.01, random_state=number))
+        sent = pd.concat([sent[~delayed], sent[delayed]])
         if number == 1:
             sent = pd.concat([sent, make_wrong_times(payments)])
         # Copies: within the batch, of earlier batches, and one that claims another amount.
@@ -182,8 +189,8 @@ class Bronze:
         """Append a batch to both tables; all its rows share the time at which they were loaded."""
         self._loads += 1
         loaded_at = pd.Timestamp(datetime.now(UTC)).floor("ms") - FIRST_LOAD_AGO + self._loads * LOADS_APART
-        transactions = self._with_load_columns(batch.transactions, loaded_at, len(self.transactions))
-        labels = self._with_load_columns(batch.labels, loaded_at, len(self.labels))
+        transactions = self._with_load_columns(batch.transactions, loaded_at, self.transactions)
+        labels = self._with_load_columns(batch.labels, loaded_at, self.labels)
         transactions = transactions.assign(
             currency="EUR", merchant_name="a shop", city="a city", metadata=[[]] * len(transactions)
         )
@@ -193,14 +200,16 @@ class Bronze:
         self.labels = pd.concat([self.labels, labels], ignore_index=True)
 
     @staticmethod
-    def _with_load_columns(rows: pd.DataFrame, loaded_at: pd.Timestamp, offset: int) -> pd.DataFrame:
+    def _with_load_columns(rows: pd.DataFrame, loaded_at: pd.Timestamp, before: pd.DataFrame) -> pd.DataFrame:
+        offset = len(before)
+        is_late = rows["event_time"] < before["event_time"].max() - LATE_AFTER if offset else False
         return rows.assign(
             schema_id=1,
             kafka_partition=0,
             kafka_offset=np.arange(offset, offset + len(rows)),
-            kafka_timestamp=loaded_at,
+            kafka_timestamp=loaded_at - np.arange(len(rows), 0, -1) * ARRIVALS_APART,
             loaded_at=loaded_at,
-            is_late=False,
+            is_late=is_late,
             event_date=rows["event_time"].dt.date,
         )
 

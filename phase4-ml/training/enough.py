@@ -15,6 +15,9 @@ from training.settings import Settings
 # A payment becomes an example when the newest payment is so much later; label_maturity_days in dbt_project.yml.
 MATURITY = timedelta(days=14)
 LONGEST_DAYS = 3650
+# With a larger share of examples whose history came late, payments come in no order of time at all, as from a file that
+# is not sorted: then arrival says nothing of what a scorer would have had.
+MOST_LATE_HISTORY = 0.1
 # With fewer frauds than this a lower TRAINING_MINIMUM_FRAUDS is not proposed.
 FEWEST_FRAUDS = 10
 
@@ -46,6 +49,8 @@ class History:
     end: datetime
     payments: int
     frauds: int
+    # Those with features that no scorer had, since a payment of their user arrived after them.
+    late_history: int = 0
 
     @property
     def days(self) -> float:
@@ -120,6 +125,17 @@ def leave_out_warm_up(settings: Settings, split: Periods, warm: Periods, counts:
     if min(counts.frauds, counts.legitimate) < minimum:
         return False, f"{first} is kept, since only {counts.frauds} frauds would remain, and {minimum} are needed"
     return True, f"{first} is left out: until then the windows of features are not full"
+
+
+def leave_out_late_history(history: History) -> tuple[bool, str]:
+    """Whether to leave out the payments that were scored before an earlier one of their user arrived, and why."""
+    late, share = history.late_history, history.late_history / history.payments
+    if not late:
+        return False, "no payment arrived after a later one of its user"
+    counted = f"{late:,} of {history.payments:,} matured payments ({share:.2%})"
+    if share > MOST_LATE_HISTORY:
+        return False, f"{counted} arrived before an earlier one of their user; so many that none of them is left out"
+    return True, f"{counted} are left out: an earlier one of their user arrived later, so no scorer had their features"
 
 
 def nothing_matured(payments: int, start: datetime | None, end: datetime | None) -> str:

@@ -22,6 +22,7 @@ from training.enough import (
     TooFewExamples,
     check_enough,
     holdout_minimum,
+    leave_out_late_history,
     leave_out_warm_up,
     nothing_matured,
 )
@@ -45,8 +46,9 @@ class Dataset:
     # How many days of matured payments there are; the examples are from the last TRAINING_DAYS.
     history_days: int
     examples: Examples
-    # What was decided about examples whose windows are not full.
+    # What was decided about examples whose windows are not full, and about those whose history came late.
     warm_up: str
+    late_history: str
 
 
 def load_dataset(settings: Settings) -> Dataset:
@@ -59,6 +61,10 @@ def load_dataset(settings: Settings) -> Dataset:
         version = _first_row(cursor, f'select max(version) from "{TABLE}$history"')[0]
         source = f"{TABLE} for version as of {version}"
         history = _history(cursor, source)
+        left_out, late_history = leave_out_late_history(history)
+        print_progress(late_history)
+        if left_out:
+            source = f"(select * from {source} where not late_history)"
         split = _periods_of(cursor, source, settings, history)
         warm = without_warm_up(split, history.start)
         counts = _count(cursor, source, split)
@@ -74,7 +80,9 @@ def load_dataset(settings: Settings) -> Dataset:
         sample = plan_sample(settings, counts)
         examples = _read(cursor, source, split, sample)
     weigh_sample(examples, sample, split)
-    return Dataset(f"delta.{settings.gold_schema}.{TABLE}", version, split, int(history.days), examples, warm_up)
+    return Dataset(
+        f"delta.{settings.gold_schema}.{TABLE}", version, split, int(history.days), examples, warm_up, late_history
+    )
 
 
 def print_progress(text: str) -> None:
@@ -107,12 +115,13 @@ def _cursor(settings: Settings) -> Iterator[Cursor]:
 
 
 def _history(cursor: Cursor, source: str) -> History:
-    start, end, payments, frauds = _first_row(
-        cursor, f"select min(event_time), max(event_time), count(*), count_if(is_fraud) from {source}"
+    start, end, payments, frauds, late_history = _first_row(
+        cursor,
+        f"select min(event_time), max(event_time), count(*), count_if(is_fraud), count_if(late_history) from {source}",
     )
     if not payments:
         raise TooFewExamples(nothing_matured(*_silver(cursor)))
-    return History(start.astimezone(UTC), end.astimezone(UTC), payments, frauds)
+    return History(start.astimezone(UTC), end.astimezone(UTC), payments, frauds, late_history)
 
 
 def _silver(cursor: Cursor) -> tuple[int, datetime | None, datetime | None]:

@@ -170,6 +170,7 @@ def log_data(settings: Settings, dataset: Dataset, trained: Trained) -> None:
             "data_version": dataset.version,
             "learn_from": split.start.isoformat(),
             "warm_up": dataset.warm_up,
+            "late_history": dataset.late_history,
             "learn_until": split.train_end.isoformat(),
             "evaluate_from": split.holdout_start.isoformat(),
             "evaluate_until": split.end.isoformat(),

@@ -116,6 +116,8 @@ final as (
         labels.fraud_type,
         labels.reported_at as label_reported_at,
 
+        {{ has_late_history('payments', 'user_states') }} as late_history,
+
         ---------- up to where Bronze was included when this row was computed
         entity_rows.matured_through,
         entity_rows.transactions_through,

@@ -101,7 +101,8 @@
    a payment counts as its window's first at a merchant if the user's previous payment there is older than the window.
    `of_all`: for the present. The entity rows are all users with payments; as_of is the newest payment, which counts.
    `of_payments`: each entity row is a payment, and has merchant_id, country and device_id as well. Of these, one that is
-   not given must be an empty text: it is a value of its own. #}
+   not given must be an empty text: it is a value of its own. Adds newest_arrival, too: when the last of the payments
+   that count arrived. #}
 {% macro user_state(entity_rows, since, until, with_sets, of_all=false, of_payments=false) %}
     with events as (
         select
@@ -116,6 +117,9 @@
                     ) as last_same_{{ column }},
                 {% endif %}
             {% endfor %}
+            {% if of_payments %}
+                arrived_at,
+            {% endif %}
             is_international,
             amount,
             cast(amount as double) as amount_double
@@ -127,9 +131,12 @@
                 merchant_id,
                 coalesce(country, '') as country,
                 coalesce(device_id, '') as device_id,
+                {% if of_payments %}
+                    {{ arrived_at('stg_transactions') }} as arrived_at,
+                {% endif %}
                 is_international,
                 amount
-            from {{ ref('stg_transactions') }}
+            from {{ ref('stg_transactions') }} as stg_transactions
             where
                 event_date between {{ since }} and {{ until }}
                 {% if not of_all %}
@@ -147,6 +154,7 @@
             {% for name, aggregate in novelty_features().items() %}
                 {{ aggregate }} as {{ name }},
             {% endfor %}
+            {{ user_window('max(events.arrived_at)', 30) }} as newest_arrival,
         {% endif %}
         {{ user_window('max(events.event_time)', 30) }} as last_event_time
     from {{ entity_rows }} as entity_rows

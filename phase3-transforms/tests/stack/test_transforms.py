@@ -7,7 +7,15 @@ import pytest
 from feature_store.layout import Label, PaymentEvent, parties_of, unpack_user
 from features import USER_FEATURES, Novelty, UserFeatures, milliseconds
 from lake import dbt, delta_table, rows, run_pipeline
-from oracle import assert_same, current_features, data_clock, merchant_category, merchant_features, training_example
+from oracle import (
+    assert_same,
+    current_features,
+    data_clock,
+    late_history,
+    merchant_category,
+    merchant_features,
+    training_example,
+)
 from world import DAY, START, WRONG_TIME_USERS, Batch, Bronze, bronze_rows
 
 GOLD = {
@@ -107,6 +115,21 @@ def test_training_examples_equal_what_serving_computes_from_events(bronze: Bronz
         novelty = Novelty.from_events(own, parties_of(row.merchant_id, row.country, row.device_id), moment)
         expected = {name: getattr(user, name) for name in USER_FEATURES} | asdict(novelty)
         assert_same(examples.loc[row.transaction_id].to_dict(), expected, row.transaction_id)
+
+
+def test_examples_whose_history_came_late_say_so(bronze: Bronze) -> None:
+    """No scorer had their features: a payment of the user's window arrived after them, in their batch or a later one.
+
+    Late payments of the second batch on are marked by Bronze, and have no late history themselves.
+    """
+    silver = bronze.silver()
+    found = gold("mart_training_examples").set_index("transaction_id")["late_history"]
+    matured = silver[silver["transaction_id"].isin(found.index)].set_index("transaction_id", drop=False)
+    expected = pd.Series({row["transaction_id"]: late_history(row, silver) for _, row in matured.iterrows()})
+    assert found.loc[expected.index].tolist() == expected.tolist()
+    of_first_batch = matured["loaded_at"] == silver["loaded_at"].min()
+    assert expected[of_first_batch].sum() > 100 and not expected[matured["is_late"]].any()
+    assert (matured["is_late"]).sum() > 15
 
 
 def test_examples_that_late_data_touched_equal_the_oracle(bronze: Bronze, merchants: pd.DataFrame) -> None:

@@ -59,6 +59,8 @@ def gold() -> Iterator[Settings]:
         "label_reported_at": f"if(n % 10 = 0, {_timestamp(START)} + n * interval '30' minute + interval '2' day)",
         "device_type": "if(n % 3 = 0, 'atm', 'web')",
         "amount": "cast(n as double)",
+        # Two of the first day, and two of the holdout.
+        "late_history": "n in (1, 5, 1301, 1303)",
     }
     columns = known | {name: "cast(n % 7 as double)" for name in TRAINING_COLUMNS if name not in known}
     selected = ", ".join(f"{expression} as {name}" for name, expression in columns.items())
@@ -91,8 +93,10 @@ def test_all_frauds_the_holdout_and_a_sample_are_read(gold: Settings) -> None:
     assert np.isnat(examples.known_at[~examples.is_fraud]).all()
 
     learned, holdout = split_by_time(examples, split)
-    # All of the last week, with both ends.
-    assert len(holdout) == 7 * 48 + 1 and (holdout.weight == 1).all()
+    # All of the last week, with both ends, but for those whose history came late.
+    assert len(holdout) == 7 * 48 + 1 - 2 and (holdout.weight == 1).all()
+    assert not {1301, 1303} & set(numbers)
+    assert dataset.late_history.startswith("4 of 1,392 matured payments (0.29%) are left out")
     assert learned.is_fraud.sum() == sum(number % 10 == 0 for number in range(first, first + 14 * 48))
     # About three legitimate payments for each fraud, which represent all of them.
     legitimate = ~learned.is_fraud
@@ -103,6 +107,7 @@ def test_all_frauds_the_holdout_and_a_sample_are_read(gold: Settings) -> None:
     query(f"delete from delta.{gold.gold_schema}.{TABLE} where amount % 2 = 1")
     later = load_dataset(gold)
     assert later.version > dataset.version and len(later.examples) < len(examples)
+    assert later.late_history == "no payment arrived after a later one of its user"
 
 
 def test_a_missing_table_is_named(gold: Settings) -> None:
@@ -158,7 +163,7 @@ class Registry:
         """One whole run; returns the version that it made."""
         # Each run relabels its examples.
         examples = self.examples.where(np.arange(len(self.examples)))
-        dataset = Dataset("generated", 7, SPLIT, DAYS, examples, "all examples have full windows")
+        dataset = Dataset("generated", 7, SPLIT, DAYS, examples, "no warm-up", "nothing late")
         train.train(self.settings.model_copy(update={"training_model": model, **settings}), self.client, dataset)
         return registry.versions(self.client)[0]
 

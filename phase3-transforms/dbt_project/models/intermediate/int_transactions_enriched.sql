@@ -28,6 +28,7 @@ final as (
         transactions.city,
         transactions.event_time,
         transactions.event_date,
+        {{ arrived_at('transactions') }} as arrived_at,
         transactions.loaded_at,
         transactions.is_late,
 

@@ -39,6 +39,7 @@ renamed as (
         ---------- times
         event_time,
         event_date,
+        kafka_timestamp,
         loaded_at,
         is_late,
 
@@ -82,6 +83,7 @@ final as (
         city,
         event_time,
         event_date,
+        kafka_timestamp,
         loaded_at,
         is_late
     from renamed

@@ -117,7 +117,7 @@ def test_without_evidence_the_prior_correction_is_all(why: str) -> None:
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return Dataset("generated", 7, SPLIT, DAYS, world(40_000, seed=5), "all examples have full windows")
+    return Dataset("generated", 7, SPLIT, DAYS, world(40_000, seed=5), "no warm-up", "nothing late")
 
 
 @pytest.mark.parametrize("name", ["random_forest", "logistic_regression"])

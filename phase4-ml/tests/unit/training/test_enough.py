@@ -15,6 +15,7 @@ from training.enough import (
     check_enough,
     days_needed,
     holdout_minimum,
+    leave_out_late_history,
     leave_out_warm_up,
     nothing_matured,
 )
@@ -112,6 +113,21 @@ def test_labels_that_came_too_late_are_named() -> None:
     with pytest.raises(TooFewExamples, match=r"10 of 276 .* had one by .*reported_at.*label_delay_days") as raised:
         check_enough(Settings(), Counts(10, 30_000, 60, 6_000, 266), periods(START, history.end), history)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("late", "left_out", "named"),
+    [
+        (0, False, "no payment arrived after"),
+        (40, True, r"40 of 40,000 matured payments \(0.10%\) are left out"),
+        (4_000, True, "are left out"),
+        (4_001, False, r"4,001 of 40,000 matured payments \(10.00%\) .* so many that none of them is left out"),
+    ],
+)
+def test_payments_whose_history_came_late_are_left_out(late: int, left_out: bool, named: str) -> None:
+    """They are few; a file in no order of time would lose nearly all of its payments."""
+    decided, reason = leave_out_late_history(History(START, START + timedelta(days=45), 40_000, 400, late))
+    assert decided == left_out and re.match(f".*{named}", reason)
 
 
 @pytest.mark.parametrize(
