@@ -81,6 +81,8 @@ class Feature:
     column: str = ""
     # The feature is 1 where that column has this value, else 0.
     column_value: str = ""
+    # What it is measured with: bench/feature_groups.py says what each group is worth beside the base.
+    group: str = "base"
 
     @property
     def expression(self) -> str:
@@ -101,13 +103,17 @@ def _amounts_of_window(days: int) -> Iterable[Feature]:
 def _velocity(window: str) -> Iterable[Feature]:
     """The features of a user's payments in one short window."""
     minutes = SHORT_WINDOWS_MINUTES[window]
-    yield Feature(f"transactions_{window}", "user", 0, f"Payments of the user, last {minutes} min.")
-    yield Feature(f"amount_sum_{window}", "user", 0.0, "Sum of their amounts.")
+    yield Feature(f"transactions_{window}", "user", 0, f"Payments of the user, last {minutes} min.", group="velocity")
+    yield Feature(f"amount_sum_{window}", "user", 0.0, "Sum of their amounts.", group="velocity")
 
 
 def _reported_frauds(days: int) -> Feature:
     return Feature(
-        f"frauds_reported_{days}d", "user", 0, f"Those of the confirmed frauds that were reported in the last {days} d."
+        f"frauds_reported_{days}d",
+        "user",
+        0,
+        f"Those of the confirmed frauds that were reported in the last {days} d.",
+        group="reported frauds",
     )
 
 
@@ -122,6 +128,7 @@ def _merchant_window(days: int) -> Iterable[Feature]:
         "merchant",
         0,
         f"How many more of its payments of 30 d are known as frauds at 00:00 UTC than {days} d earlier.",
+        group="reported frauds",
     )
 
 
@@ -131,6 +138,7 @@ def _device_window(days: int) -> Feature:
         "device",
         0,
         f"How many more of its payments of 30 d are known as frauds at 00:00 UTC than {days} d earlier.",
+        group="devices",
     )
 
 
@@ -174,14 +182,32 @@ ALL_FEATURES: tuple[Feature, ...] = (
     Feature("international_ratio_30d", "user", 0.0, "Share of international payments among these."),
     Feature("high_amount_ratio_30d", "user", 0.0, "Share of high amounts among these."),
     *(feature for window in SHORT_WINDOWS_MINUTES for feature in _velocity(window)),
-    Feature("small_transactions_1h", "user", 0, "Payments of small amounts, last 60 min."),
-    Feature("small_transactions_1d", "user", 0, "Payments of small amounts, last 24 h."),
-    Feature("new_merchants_1d", "user", 0, "Merchants that the user paid in the last day and not in the 29 before."),
+    Feature("small_transactions_1h", "user", 0, "Payments of small amounts, last 60 min.", group="velocity"),
+    Feature("small_transactions_1d", "user", 0, "Payments of small amounts, last 24 h.", group="velocity"),
+    Feature(
+        "new_merchants_1d",
+        "user",
+        0,
+        "Merchants that the user paid in the last day and not in the 29 before.",
+        group="new merchants",
+    ),
     Feature("confirmed_frauds", "user", 0, "The user's payments, of any age, whose newest label is fraud."),
     *(_reported_frauds(days) for days in WINDOWS_DAYS),
     *(feature for days in WINDOWS_DAYS for feature in _merchant_window(days)),
-    Feature("merchant_log_mean_30d", "merchant", 0.0, "Mean logarithm of the amounts, in cents, of its 30 days."),
-    Feature("merchant_log_stddev_30d", "merchant", 0.0, "Standard deviation of these logarithms (population)."),
+    Feature(
+        "merchant_log_mean_30d",
+        "merchant",
+        0.0,
+        "Mean logarithm of the amounts, in cents, of its 30 days.",
+        group="amounts at the merchant",
+    ),
+    Feature(
+        "merchant_log_stddev_30d",
+        "merchant",
+        0.0,
+        "Standard deviation of these logarithms (population).",
+        group="amounts at the merchant",
+    ),
     Feature(
         "amount_to_mean_30d",
         "habit",
@@ -229,6 +255,7 @@ ALL_FEATURES: tuple[Feature, ...] = (
         "Share of the last day's payments that were the first at their merchant.",
         "user.new_merchants_1d / user.transactions_1d",
         known_if="user.transactions_1d",
+        group="new merchants",
     ),
     Feature(
         "merchant_amount_zscore_30d",
@@ -237,36 +264,73 @@ ALL_FEATURES: tuple[Feature, ...] = (
         "The merchant's standard deviations between the logarithm of the amount and the mean logarithm there.",
         "(log_steps(payment.amount) / LOG_STEPS - merchant.merchant_log_mean_30d) / merchant.merchant_log_stddev_30d",
         known_if="merchant.merchant_log_stddev_30d > 0",
+        group="amounts at the merchant",
     ),
-    Feature("is_new_merchant_30d", "novelty", 0, "1 if the user paid, but not at this merchant, in the last 30 days."),
-    Feature("is_new_device_30d", "novelty", 0, "1 if the user paid, but not with this device, in the last 30 days."),
-    Feature("is_new_country_30d", "novelty", 0, "1 if the user paid, but not in this country, in the last 30 days."),
-    Feature("merchant_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days at this merchant."),
-    Feature("device_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days with this device."),
+    Feature(
+        "is_new_merchant_30d",
+        "novelty",
+        0,
+        "1 if the user paid, but not at this merchant, in the last 30 days.",
+        group="novelty",
+    ),
+    Feature(
+        "is_new_device_30d",
+        "novelty",
+        0,
+        "1 if the user paid, but not with this device, in the last 30 days.",
+        group="novelty",
+    ),
+    Feature(
+        "is_new_country_30d",
+        "novelty",
+        0,
+        "1 if the user paid, but not in this country, in the last 30 days.",
+        group="novelty",
+    ),
+    Feature(
+        "merchant_share_30d",
+        "novelty",
+        1.0,
+        "Share of the user's payments of 30 days at this merchant.",
+        group="novelty",
+    ),
+    Feature(
+        "device_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days with this device.", group="novelty"
+    ),
     Feature(
         "seconds_since_merchant",
         "novelty",
         USUAL_SECONDS,
         "Seconds since the user last paid at this merchant, at most 30 days.",
+        group="novelty",
     ),
     Feature(
         "seconds_since_device",
         "novelty",
         USUAL_SECONDS,
         "Seconds since the user last paid with this device, at most 30 days.",
+        group="novelty",
     ),
-    Feature("hour_share_30d", "novelty", 1.0, "Share of the user's payments of 30 days within 2 h of this hour, UTC."),
+    Feature(
+        "hour_share_30d",
+        "novelty",
+        1.0,
+        "Share of the user's payments of 30 days within 2 h of this hour, UTC.",
+        group="hour habit",
+    ),
     Feature(
         "device_users_30d",
         "device",
         0,
         f"Users who paid with this device in the 30 d before today, at most {DEVICE_USERS_COUNTED}.",
+        group="devices",
     ),
     Feature(
         "device_users_today",
         "device",
         0,
         f"Users who paid with it since 00:00 UTC, at most {DEVICE_USERS_COUNTED}.",
+        group="devices",
     ),
     *(_device_window(days) for days in WINDOWS_DAYS),
 )
@@ -284,6 +348,11 @@ HABIT_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.sourc
 NOVELTY_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "novelty")
 DEVICE_FEATURES = tuple(feature.name for feature in ALL_FEATURES if feature.source == "device")
 FEATURES = tuple(feature.name for feature in ALL_FEATURES)
+# The features of each group, in the order of the model's input.
+FEATURE_GROUPS = {
+    group: tuple(feature.name for feature in ALL_FEATURES if feature.group == group)
+    for group in dict.fromkeys(feature.group for feature in ALL_FEATURES)
+}
 
 # Columns of mart_training_examples that `training_matrix` reads.
 TRAINING_COLUMNS = tuple(dict.fromkeys(feature.column or feature.name for feature in ALL_FEATURES))
