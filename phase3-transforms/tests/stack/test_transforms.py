@@ -41,8 +41,24 @@ PAYMENT = [
     "event_time",
     "is_international",
 ]
-# The data tests that compare Gold with Silver.
-COMPLETENESS = ("assert_hours_are_complete", "assert_examples_are_complete")
+# The data tests that compare Gold with Silver, and Silver with Bronze.
+COMPLETENESS = ("assert_hours_are_complete", "assert_examples_are_complete", "assert_silver_has_bronze")
+# Those of features that no payments could have.
+POSSIBILITY = (
+    "assert_example_features_are_possible",
+    "assert_merchant_features_are_possible",
+    "assert_user_features_are_possible",
+)
+STEADINESS = "assert_fraud_rate_is_steady"
+# What breaks Gold, in a way that one of these finds.
+BROKEN = (
+    "update gold.mart_training_examples set seconds_since_last = 0 where event_date = "
+    "(select max(event_date) from gold.mart_training_examples)",
+    "update gold.mart_merchant_risk set merchant_fraud_rate_7d = 1.5",
+    "update gold.mart_fraud_features set transactions_1h = transactions_6h + 1",
+    "update gold.mart_training_examples set is_fraud = false where event_date > "
+    "(select max(event_date) from gold.mart_training_examples) - interval '15' day",
+)
 
 
 def gold(mart: str) -> pd.DataFrame:
@@ -266,7 +282,8 @@ def test_unit_tests_pass(bronze: Bronze) -> None:
 def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
     """Silver is ahead of Gold, and the entity rows were made but not used: the next run brings all in line.
 
-    Rows that Gold has lost are found by its tests, and come back with a full refresh.
+    F9: rows that Silver or Gold has lost are found by the data tests, as are features that can't be, and a fraud rate
+    that drops; a full refresh brings all back.
     """
     payments = bronze.silver().sample(200, random_state=9)
     shift = pd.Timedelta(days=20)
@@ -285,9 +302,15 @@ def test_a_kill_in_mid_run_is_healed_by_the_next(bronze: Bronze) -> None:
         ("mart_hourly_metrics", "metric_hour", "max"),
     ):
         rows(f"delete from gold.{mart} where {key} = (select {which}({key}) from gold.{mart})")
+    rows(f"delete from silver.stg_transactions where event_date = date '{as_of(bronze):%Y-%m-%d}'")
+    assert f"Warning in test {STEADINESS}" not in dbt("test", "--select", STEADINESS, *POSSIBILITY)
+    for statement in BROKEN:
+        rows(statement)
     with pytest.raises(AssertionError) as failure:
-        dbt("test", "--select", *COMPLETENESS)
-    assert [test for test in COMPLETENESS if f"Failure in test {test}" in str(failure.value)] == [*COMPLETENESS]
+        dbt("test", "--select", *COMPLETENESS, *POSSIBILITY)
+    failed = [test for test in (*COMPLETENESS, *POSSIBILITY) if f"Failure in test {test}" in str(failure.value)]
+    assert failed == [*COMPLETENESS, *POSSIBILITY]
+    assert f"Warning in test {STEADINESS}" in dbt("test", "--select", STEADINESS)
     dbt("run", "--full-refresh")
     assert_gold_equals(before)
 

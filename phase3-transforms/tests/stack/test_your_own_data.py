@@ -87,8 +87,8 @@ class DataSet(NamedTuple):
 @pytest.mark.parametrize(
     "data_set",
     [
-        DataSet(unlabelled, {"assert_fraud_rate_is_plausible"}),
-        DataSet(nine_percent_fraud, {"assert_fraud_rate_is_plausible", "assert_labels_have_transactions"}),
+        DataSet(unlabelled, {"assert_fraud_rate_is_steady"}),
+        DataSet(nine_percent_fraud, {"assert_fraud_rate_is_steady", "assert_labels_have_transactions"}),
         DataSet(few, set()),
         DataSet(nothing, set()),
     ],
