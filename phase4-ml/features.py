@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 # Redis keys of the batch snapshots from Gold, and how long a snapshot is valid.
 USER_KEY = "user_features:{}"
 MERCHANT_KEY = "merchant_features:{}"
+# And of the risks of merchants' categories: a JSON object.
+CATEGORY_RISKS_KEY = "category_risks"
 SNAPSHOT_SECONDS = 24 * 3600
 
 # What the snapshots' values mean: a reader accepts no other version. New or removed features are recognised by name.
@@ -50,6 +52,15 @@ USUAL_SECONDS = 86_400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEVICE_TYPES = ("mobile", "web", "atm", "pos")
 NIGHT_ENDS_AT = 6
+# Where the euro is the currency of the country; `euro_countries` in dbt_project.yml is the same for the SQL. All other
+# currencies begin with the country's code (ISO 4217), but for a few countries that use another one's.
+EURO_COUNTRIES = frozenset(
+    "AD AT BE BG CY DE EE ES FI FR GR HR IE IT LT LU LV MC ME MT NL PT SI SK SM VA XK".split()  # noqa: SIM905
+)
+# ISO 4217 for no currency, as replay sends it where a file has none.
+NO_CURRENCY = "XXX"
+# Of a category that the seed of merchants lacks: medium.
+UNKNOWN_CATEGORY_RISK = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +183,16 @@ ALL_FEATURES: tuple[Feature, ...] = (
         "merchant_category_risk",
         "payment",
         1,
-        "Risk of the merchant's category: 0 low, 1 medium, 2 high.",
-        "merchant.merchant_category_risk",
+        "Risk of the category that the payment gives, else of the merchant's: 0 low, 1 medium or unknown, 2 high.",
+        "merchant.merchant_category_risk if payment.category_risk is None else payment.category_risk",
+    ),
+    Feature(
+        "is_local_currency",
+        "payment",
+        -1,
+        "1 if the currency is that of the payment's country, 0 if another one, -1 if one of the two is not given.",
+        "local_currency(payment.currency, payment.country)",
+        group="currency",
     ),
     *(feature for days in WINDOWS_DAYS for feature in _amounts_of_window(days)),
     Feature("distinct_merchants_30d", "user", 0, "Different merchants that the user paid in the last 30 days."),
@@ -382,6 +401,10 @@ class Payment:
     is_international: bool
     event_time: datetime
     device_type: str | None = None
+    currency: str | None = None
+    country: str | None = None
+    # That of the merchant's category that the payment gives; None if it gives none.
+    category_risk: int | None = None
 
 
 Integers = NDArray[np.int64]
@@ -672,6 +695,13 @@ def training_matrix(columns: Mapping[str, Any]) -> NDArray[np.float32]:
         else:
             matrix[:, position] = np.asarray(columns[feature.column or feature.name])
     return matrix
+
+
+def local_currency(currency: str | None, country: str | None) -> int:
+    """Whether a currency is that of a country (ISO 3166-1 alpha-2): 1 or 0; -1 if one of the two is not given."""
+    if not currency or currency == NO_CURRENCY or len(country or "") != 2:
+        return -1
+    return int(currency[:2] == country or (currency == "EUR" and country in EURO_COUNTRIES))
 
 
 def log_steps(amount: float) -> int:

@@ -14,6 +14,19 @@ MINUTES = {"10m": 10, "1h": 60, "6h": 360}
 HIGH_AMOUNT = 500
 SMALL_AMOUNT = 5
 LOG_STEP = 1 / 1024
+# Those of the test worlds and of the simulator.
+CURRENCIES = dict.fromkeys(("DE", "FR", "NL", "ES", "IT", "AT"), "EUR") | {
+    "GB": "GBP",
+    "PL": "PLN",
+    "US": "USD",
+    "TR": "TRY",
+    "TH": "THB",
+    "BR": "BRL",
+    "AE": "AED",
+    "RO": "RON",
+    "NG": "NGN",
+    "CN": "CNY",
+}
 RISK = {"low": 0, "medium": 1, "high": 2}
 CLOCK_RANK = 3
 
@@ -157,6 +170,14 @@ def category_and_risk(category: Any, merchant_id: str, merchants: pd.DataFrame) 
     return ("unknown", 1) if known.empty else (known["category"].iloc[0], RISK[known["category_risk"].iloc[0]])
 
 
+def local_currency(payment: pd.Series) -> int:
+    """Whether a payment is in the currency of its country; -1 if it does not give both."""
+    currency, country = payment.get("currency"), given(payment[["country"]]).iloc[0]
+    if not isinstance(currency, str) or currency == "XXX" or not country:
+        return -1
+    return int(CURRENCIES[country] == currency)
+
+
 def merchant_category(payments: pd.DataFrame, merchants: pd.DataFrame, merchant_id: str) -> tuple[str, int]:
     """A merchant's category and its risk: the newest that its payments give up to the data clock, else the seed's."""
     own = payments[(payments["merchant_id"] == merchant_id) & (payments["event_time"] <= data_clock(payments))]
@@ -199,6 +220,7 @@ def training_example(
         "is_weekend": now.day_of_week >= 5,
         "merchant_category": category,
         "merchant_category_risk": risk,
+        "is_local_currency": local_currency(payment),
         "is_fraud": bool(own_labels["is_fraud"].iloc[-1]) if len(own_labels) else False,
     }
 

@@ -104,6 +104,7 @@ def make_payments(rng: np.random.Generator) -> pd.DataFrame:
             "event_time": pd.to_datetime(START) + pd.to_timedelta(milliseconds, unit="ms"),
             "is_international": rng.random(PAYMENTS) < 0.2,
             "merchant_category": np.where(rng.random(PAYMENTS) < 0.3, rng.choice(CATEGORIES, PAYMENTS), None),
+            "currency": rng.choice(["EUR", "USD", "XXX"], PAYMENTS, p=[0.7, 0.2, 0.1]),
         }
     )
 
@@ -191,9 +192,7 @@ class Bronze:
         loaded_at = pd.Timestamp(datetime.now(UTC)).floor("ms") - FIRST_LOAD_AGO + self._loads * LOADS_APART
         transactions = self._with_load_columns(batch.transactions, loaded_at, self.transactions)
         labels = self._with_load_columns(batch.labels, loaded_at, self.labels)
-        transactions = transactions.assign(
-            currency="EUR", merchant_name="a shop", city="a city", metadata=[[]] * len(transactions)
-        )
+        transactions = transactions.assign(merchant_name="a shop", city="a city", metadata=[[]] * len(transactions))
         _append(f"{self._folder}/transactions", transactions, TRANSACTIONS)
         _append(f"{self._folder}/labels", labels, LABELS)
         self.transactions = pd.concat([self.transactions, transactions], ignore_index=True)

@@ -29,7 +29,7 @@ from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.settings import load_settings
 from serving.feature_client import FeatureClient, Found, Subjects
 from serving.model_store import Model, ModelStore
-from serving.predictor import UNKNOWN_USER, ChosenUser, choose_device, choose_merchant, choose_user
+from serving.predictor import UNKNOWN_USER, ChosenUser, category_risk, choose_device, choose_merchant, choose_user
 from serving.settings import Settings
 from sklearn.metrics import average_precision_score
 from tqdm import tqdm
@@ -77,7 +77,15 @@ def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: 
     for record, known in zip(records, found, strict=True):
         as_of = record["event_time"]
         parties = parties_of(record["merchant_id"], record["country"], record["device_id"])
-        payment = Payment(float(record["amount"]), record["is_international"], as_of, record["device_type"])
+        payment = Payment(
+            float(record["amount"]),
+            record["is_international"],
+            as_of,
+            record["device_type"],
+            record["currency"],
+            record["country"],
+            category_risk(record["merchant_category"], known.stream.category_risks),
+        )
         batch_merchant = MerchantFeatures.from_json(known.merchant) if known.merchant else MerchantFeatures()
         merchants = (choose_merchant(known, as_of, now),) * 2 + (batch_merchant,)
         fresh = choose_user(known, parties, as_of, known.stream.complete.of_user(record["user_id"]), now)

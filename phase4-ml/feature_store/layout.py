@@ -33,9 +33,9 @@ the API's feature client. Redis has every user's payments of the last 32 days, a
     feature_stream:scattered  exists if payments were in other partitions than `freshness.partition_of` says
     feature_writer:pushed_at  when the last complete push of snapshots began, in ms
 
-Beside these are the batch snapshots from Gold, user_features:{user_id} and merchant_features:{merchant_id}: JSON, see
-`features.py`. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}, and kept the newest event time of
-all as feature_stream:clock; the feature stream replaces both.
+Beside these are the batch snapshots from Gold, user_features:{user_id}, merchant_features:{merchant_id} and
+category_risks: JSON, see `features.py`. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}, and kept
+the newest event time of all as feature_stream:clock; the feature stream replaces both.
 
 Names become numbers by a hash. Of two merchants in 10,000 the chance to share a number is 1 in 20,000; they would share
 their totals. Of 50,000 devices one pair is expected to share a number, and with it users and frauds. Within one user,

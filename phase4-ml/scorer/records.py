@@ -9,7 +9,7 @@ from confluent_kafka import Message
 from fraud_common.dead_letters import Headers, dead_letter_headers, earlier_attempts, headers_of
 from fraud_common.payments import payment_violations
 
-OPTIONAL = ("currency", "country", "device_id", "device_type")
+OPTIONAL = ("currency", "merchant_category", "country", "device_id", "device_type")
 
 
 @dataclass(frozen=True, slots=True)

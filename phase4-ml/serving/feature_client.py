@@ -6,10 +6,12 @@ background task asks it until it answers.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pybreaker
@@ -28,7 +30,7 @@ from feature_store.layout import (
     merchant_number,
 )
 from feature_store.pipelines import NamedPipeline
-from features import MERCHANT_KEY, USER_KEY
+from features import CATEGORY_RISKS_KEY, MERCHANT_KEY, USER_KEY
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -57,6 +59,8 @@ class StreamState:
     complete: Completeness = field(default_factory=Completeness)
     # When the last push of snapshots began.
     pushed_at: int = 0
+    # Of merchants' categories, by name.
+    category_risks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class Subjects(NamedTuple):
     device_id: str = ""
 
 
-_STATE_KEYS = (CLOCK_KEY, COMPLETE_KEY, SCATTERED_KEY, PUSHED_AT_KEY)
+_STATE_KEYS = (CLOCK_KEY, COMPLETE_KEY, SCATTERED_KEY, PUSHED_AT_KEY, CATEGORY_RISKS_KEY)
 
 
 class _Announcer(pybreaker.CircuitBreakerListener):
@@ -208,7 +212,16 @@ def _stream_state(values: Mapping[str, bytes | None]) -> StreamState:
         return int(value) if value and value.isdigit() else 0
 
     complete = Completeness.unpack(values[COMPLETE_KEY], scattered=values[SCATTERED_KEY] is not None)
-    return StreamState(number(CLOCK_KEY), complete, number(PUSHED_AT_KEY))
+    return StreamState(number(CLOCK_KEY), complete, number(PUSHED_AT_KEY), _category_risks(values[CATEGORY_RISKS_KEY]))
+
+
+@lru_cache(maxsize=8)
+def _category_risks(text: bytes | None) -> Mapping[str, int]:
+    """From what the feature writer has pushed; nothing if it can't be read. It changes with the seed only."""
+    try:
+        return {name: int(risk) for name, risk in json.loads(text or b"{}").items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 @asynccontextmanager

@@ -2,8 +2,9 @@
 
 python -m serving.feature_writer
 
-Upstream are mart_fraud_features and mart_merchant_risk; downstream is the feature client of the API. Running it again
-changes only the expiry. Rows are written in batches, so memory does not grow with the number of users.
+Upstream are mart_fraud_features, mart_merchant_risk and mart_category_risk; downstream is the feature client of the
+API. Running it again changes only the expiry. Rows are written in batches, so memory does not grow with the number of
+users.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 import redis
 from feature_store.lakehouse import gold_cursor
 from feature_store.layout import PUSHED_AT_KEY
-from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
+from features import CATEGORY_RISKS_KEY, MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from fraud_common.errors import UserError, one_line_errors
 from fraud_common.redis import redis_client
 from fraud_common.settings import RedisSettings, TrinoSettings, load_settings
@@ -96,6 +97,12 @@ def push(trino: Cursor, store: redis.Redis, kind: Snapshots, batch: int, lock: r
     return pushed
 
 
+def push_category_risks(trino: Cursor, store: redis.Redis) -> None:
+    """Write the risks of all categories, for payments that give theirs."""
+    risks = dict(trino.execute("select category, risk from mart_category_risk").fetchall())
+    store.set(CATEGORY_RISKS_KEY, json.dumps(risks), ex=SNAPSHOT_SECONDS)
+
+
 def push_features(settings: WriterSettings) -> dict[str, Any]:
     """Write users and merchants; returns what was done, and how long it took.
 
@@ -109,6 +116,7 @@ def push_features(settings: WriterSettings) -> dict[str, Any]:
             with lock:
                 began = time.time()
                 # Merchants first: they are few, and users' snapshots are newer if they are read later.
+                push_category_risks(trino, store)
                 merchants = push(trino, store, MERCHANTS, settings.push_batch, lock)
                 users = push(trino, store, USERS, settings.push_batch, lock)
                 # Everything in them arrived before the push began.

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -31,6 +31,7 @@ from features import (
     EPOCH,
     FEATURES,
     NOTHING_NEW,
+    UNKNOWN_CATEGORY_RISK,
     UNKNOWN_DEVICE,
     DeviceFeatures,
     MerchantFeatures,
@@ -157,7 +158,15 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
         now: the time at the wall.
     """
     moment = moment_of(request.event_time, found.stream.data_clock, now)
-    payment = Payment(request.amount, request.is_international, moment, request.device_type)
+    payment = Payment(
+        request.amount,
+        request.is_international,
+        moment,
+        request.device_type,
+        request.currency,
+        request.country,
+        category_risk(request.merchant_category, found.stream.category_risks),
+    )
     complete_until = found.stream.complete.of_user(request.user_id)
     parties = parties_of(request.merchant_id, request.country, request.device_id)
     try:
@@ -176,6 +185,11 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
     elif user.features.as_of:
         age = (moment - user.features.as_of).total_seconds()
     return PaymentFeatures(moment, vector, user.source, age)
+
+
+def category_risk(category: str | None, risks: Mapping[str, int]) -> int | None:
+    """The risk of the category that a payment gives; None if it gives none, or if no risks are known at all."""
+    return risks.get(category, UNKNOWN_CATEGORY_RISK) if category and risks else None
 
 
 def moment_of(event_time: datetime | None, data_clock: int, now: datetime) -> datetime:

@@ -67,6 +67,7 @@ PAYMENT_EXAMPLE: dict[str, Any] = {
 }
 FULL_PAYMENT_EXAMPLE: dict[str, Any] = PAYMENT_EXAMPLE | {
     "currency": "EUR",
+    "merchant_category": "groceries",
     "country": "DE",
     "device_id": "d42",
     "device_type": "mobile",
@@ -96,7 +97,10 @@ class PaymentRequest(BaseModel):
     merchant_id: Id
     is_international: StrictBool = Field(default=False, description="Outside the cardholder's home country.")
     currency: str | None = Field(
-        default=None, pattern=f"^{CURRENCY_PATTERN}$", description="ISO 4217. Not used by the model."
+        default=None, pattern=f"^{CURRENCY_PATTERN}$", description="ISO 4217; XXX counts as not given."
+    )
+    merchant_category: str | None = Field(
+        default=None, description="Where the sender knows it; otherwise what is known of the merchant decides."
     )
     country: str | None = Field(
         default=None, pattern=f"^{COUNTRY_PATTERN}$", description="ISO 3166-1. Where the payment takes place."

@@ -23,6 +23,7 @@ from features import (
     training_matrix,
 )
 from numpy.typing import NDArray
+from serving.predictor import category_risk
 
 DAYS, USERS, MERCHANTS, PAYMENTS, EXAMPLES = 70, 30, 20, 3000, 200
 START = pd.Timestamp("2019-03-01", tz="UTC")
@@ -46,6 +47,9 @@ def make_world(rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame, pd
             "device_type": rng.choice(["mobile", "web", "atm", "pos"], PAYMENTS),
             "event_time": START + pd.to_timedelta(milliseconds, unit="ms"),
             "is_international": rng.random(PAYMENTS) < 0.3,
+            # Some give a currency, or a category that the reference has, or one that it lacks.
+            "currency": rng.choice(["EUR", "USD", "XXX"], PAYMENTS),
+            "merchant_category": rng.choice(["gaming", "lottery", ""], PAYMENTS),
         }
     )
     labelled = payments.sample(frac=0.3, random_state=1)
@@ -169,7 +173,15 @@ def make_examples(seed: int) -> list[Example]:
         columns = oracle.training_example(row, payments, labels, merchants)
         user, merchant = snapshots_at(row, payments, labels, columns)
         columns |= {"device_type": row["device_type"], "is_international": row["is_international"]}
-        payment = Payment(row["amount"], row["is_international"], row["event_time"].to_pydatetime(), row["device_type"])
+        payment = Payment(
+            row["amount"],
+            row["is_international"],
+            row["event_time"].to_pydatetime(),
+            row["device_type"],
+            row["currency"],
+            row["country"],
+            category_risk(row["merchant_category"], {"gaming": max(map(oracle.RISK.get, merchants["category_risk"]))}),
+        )
         novelty = Novelty(**plain({name: columns[name] for name in NOVELTY_FEATURES}))
         device = DeviceFeatures(**plain({name: columns[name] for name in DEVICE_FEATURES}))
         examples.append(Example(payment, row, user, merchant, novelty, device, columns))

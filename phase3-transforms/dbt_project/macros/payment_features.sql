@@ -6,10 +6,28 @@
     {{ return({
         'merchant_category': merchant_category('transactions.merchant_category', 'merchants'),
         'merchant_category_risk': merchant_category_risk('transactions.merchant_category', 'merchants'),
+        'is_local_currency': local_currency('transactions'),
         'event_hour': hour,
         'is_night': hour ~ ' < 6',
         'is_weekend': 'day_of_week(transactions.event_date) >= 6',
     }) }}
+{%- endmacro %}
+
+{# 1 if the currency is that of the payment's country, 0 if another one, -1 if one of the two is not given (XXX is ISO 4217
+   for none). But for the euro, a currency begins with the code of its country. #}
+{% macro local_currency(payment) -%}
+    case
+        when
+            {{ payment }}.currency is null or {{ payment }}.currency = 'XXX'
+            or length(coalesce({{ payment }}.country, '')) <> 2
+            then -1
+        when substr({{ payment }}.currency, 1, 2) = {{ payment }}.country then 1
+        when
+            {{ payment }}.currency = 'EUR'
+            and {{ payment }}.country in ('{{ var('euro_countries') | join("', '") }}')
+            then 1
+        else 0
+    end
 {%- endmacro %}
 
 {# A category that payments give wins over that of the seed. #}

@@ -9,6 +9,7 @@ from features import USER_FEATURES, Novelty, UserFeatures, milliseconds
 from lake import dbt, delta_table, rows, run_pipeline
 from oracle import (
     assert_same,
+    category_and_risk,
     current_features,
     data_clock,
     late_history,
@@ -33,6 +34,7 @@ PAYMENT = [
     "transaction_id",
     "user_id",
     "amount",
+    "currency",
     "merchant_id",
     "merchant_category",
     "country",
@@ -187,6 +189,13 @@ def test_merchant_risk_equals_the_oracle(bronze: Bronze, merchants: pd.DataFrame
         expected = merchant_features(silver, bronze.labels, merchant, as_of(bronze).floor("D"))
         expected |= {"merchant_category": category, "merchant_category_risk": category_risk}
         assert_same(risk.loc[merchant].to_dict(), expected, merchant)
+
+
+def test_categories_have_the_risk_of_the_seed(bronze: Bronze, merchants: pd.DataFrame) -> None:
+    """What serving takes for a payment that gives its category."""
+    found = rows("select category, risk from gold.mart_category_risk").set_index("category")["risk"].to_dict()
+    expected = {name: category_and_risk(name, "", merchants)[1] for name in set(merchants["category"])}
+    assert found == expected and set(found.values()) == {0, 1, 2}
 
 
 def test_payments_give_categories_once_bronze_has_the_column(bronze: Bronze) -> None:

@@ -27,6 +27,7 @@ def payments(number: int, days: float, start: pd.Timestamp = START, **columns: A
         "transaction_id": [f"payment {i}" for i in range(number)],
         "user_id": [f"customer {i % 50}" for i in range(number)],
         "amount": 12.34,
+        "currency": "EUR",
         "merchant_id": [f"shop {i % 20}" for i in range(number)],
         "merchant_category": None,
         "country": None,

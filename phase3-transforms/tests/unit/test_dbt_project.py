@@ -26,4 +26,5 @@ def test_windows_and_high_amounts_are_those_of_serving(variables: dict[str, Any]
     assert variables["high_amount"] * 100 == features.HIGH_AMOUNT_CENTS
     assert variables["device_users_counted"] == features.DEVICE_USERS_COUNTED
     assert variables["log_steps"] == features.LOG_STEPS
+    assert set(variables["euro_countries"]) == features.EURO_COUNTRIES
     assert variables["small_amount"] * 100 == features.SMALL_AMOUNT_CENTS

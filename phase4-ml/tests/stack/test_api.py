@@ -25,7 +25,7 @@ from feature_store.layout import (
     device_number,
     merchant_number,
 )
-from features import FEATURES, USER_KEY, milliseconds
+from features import CATEGORY_RISKS_KEY, FEATURES, USER_KEY, milliseconds
 from serving_stack import (
     API_URL,
     AS_OF,
@@ -154,6 +154,7 @@ def streamed() -> Iterator[None]:
     label = Label("s0", "streamed", payments[0].event_time, payments[0].event_time + 1, True)
     writer.apply(redis_client(), writer.Batch(payments, [label]), max_payments_per_user=100)
     redis_client().set(CLOCK_KEY, milliseconds(AS_OF))
+    redis_client().set(CATEGORY_RISKS_KEY, '{"gaming": 2}')
     stream_is_complete(time.time())
     yield
     redis_client().delete(
@@ -163,13 +164,14 @@ def streamed() -> Iterator[None]:
         CLOCK_KEY,
         COMPLETE_KEY,
         PUSHED_AT_KEY,
+        CATEGORY_RISKS_KEY,
     )
 
 
 @pytest.mark.usefixtures("streamed")
 def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> None:
     late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
-    late |= {"country": "FR", "device_id": "d1"}
+    late |= {"country": "FR", "device_id": "d1", "currency": "EUR", "merchant_category": "gaming"}
     answer = post(api, late)
     assert answer["feature_source"] == "stream"
     assert 0 <= answer["feature_age_seconds"] < 60
@@ -179,6 +181,7 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
     assert features["amount_sum_7d"] == 100 and features["seconds_since_last"] == 30
     assert features["confirmed_frauds"] == 1
     assert (features["is_new_merchant_30d"], features["is_new_device_30d"], features["is_new_country_30d"]) == (0, 0, 1)
+    assert (features["is_local_currency"], features["merchant_category_risk"]) == (1, 2)
     assert features["device_share_30d"] == 1 and features["seconds_since_device"] == 30
     assert (features["device_users_30d"], features["device_users_today"]) == (1, 1)
     assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
+from features import CATEGORY_RISKS_KEY, MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from serving.feature_writer import LOCK_KEY, WriterSettings, push_features
 from serving_stack import REDIS_HOST, redis_client
 from trino_tools import TRINO_HOST, query
@@ -63,12 +63,17 @@ def make_table(name: str, key: str, columns: dict[str, str], features: type[Any]
 def gold() -> Iterator[WriterSettings]:
     """Small tables in a schema of their own."""
     schema = f"writer_test_{uuid.uuid4().hex[:8]}"
-    tables = (f"delta.{schema}.mart_fraud_features", f"delta.{schema}.mart_merchant_risk")
+    tables: tuple[str, ...] = (f"delta.{schema}.mart_fraud_features", f"delta.{schema}.mart_merchant_risk")
     query(f"create schema delta.{schema} with (location = 's3://lakehouse/{schema}')")
     make_table(tables[0], "'writer-' || cast(n as varchar) as user_id", USER_COLUMNS, UserFeatures, USERS)
     make_table(
         tables[1], "'writer-' || cast(n as varchar) as merchant_id", MERCHANT_COLUMNS, MerchantFeatures, MERCHANTS
     )
+    query(
+        f"create table delta.{schema}.mart_category_risk as"
+        " select * from (values ('gaming', 2), ('fuel', 0)) as risks (category, risk)"
+    )
+    tables += (f"delta.{schema}.mart_category_risk",)
     yield WriterSettings(trino_host=TRINO_HOST, redis_host=REDIS_HOST, gold_schema=schema, push_batch=100)
     for table in tables:
         query(f"drop table {table}")
@@ -81,6 +86,8 @@ def test_every_row_is_a_snapshot(gold: WriterSettings) -> None:
     assert result["merchants"] == MERCHANTS
     assert result["as_of"] == "2024-11-29T14:00:00.123000+00:00"
     store = redis_client()
+    assert json.loads(store.get(CATEGORY_RISKS_KEY) or b"") == {"gaming": 2, "fuel": 0}
+    assert SNAPSHOT_SECONDS - 300 < store.ttl(CATEGORY_RISKS_KEY) <= SNAPSHOT_SECONDS
     users = query(f"select * from delta.{gold.gold_schema}.mart_fraud_features")
     assert len(users) == USERS
     for row in users:

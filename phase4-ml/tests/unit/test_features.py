@@ -95,6 +95,34 @@ def test_an_unknown_user_at_an_unknown_merchant_has_the_defaults() -> None:
     assert values.items() >= (expected | devices).items()
 
 
+@pytest.mark.parametrize(
+    ("currency", "country", "expected"),
+    [
+        ("EUR", "DE", 1),
+        ("GBP", "GB", 1),
+        ("USD", "DE", 0),
+        ("EUR", "GB", 0),
+        # Not given, or not a country's code.
+        (None, "DE", -1),
+        ("XXX", "DE", -1),
+        ("EUR", None, -1),
+        ("EUR", "", -1),
+        ("EUR", "Germany", -1),
+    ],
+)
+def test_a_currency_is_that_of_the_country_or_another(currency: str, country: str, expected: int) -> None:
+    payment = Payment(12.5, False, AS_OF, currency=currency, country=country)
+    vector = UserFeatures().to_array(payment, MerchantFeatures())
+    assert vector[FEATURES.index("is_local_currency")] == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 2), (0, 0), (1, 1)])
+def test_the_category_that_a_payment_gives_wins_over_the_merchants(given: int | None, expected: int) -> None:
+    payment = Payment(12.5, False, AS_OF, category_risk=given)
+    vector = UserFeatures().to_array(payment, MerchantFeatures(merchant_category_risk=2))
+    assert vector[FEATURES.index("merchant_category_risk")] == expected
+
+
 def test_habits_compare_the_payment_with_the_user() -> None:
     user = UserFeatures(
         transactions_1d=2,

@@ -105,7 +105,7 @@ def test_answers_that_say_later_are_waited_for_and_the_bad_one_is_found() -> Non
 
 
 def test_a_request_has_what_the_api_takes() -> None:
-    request = to_request(payment(1, amount=Decimal("1234567890.12")), NOON)
+    request = to_request(payment(1, amount=Decimal("1234567890.12"), merchant_category="pub"), NOON)
     assert request == {
         "transaction_id": "t000001",
         "user_id": "u1",
@@ -114,6 +114,7 @@ def test_a_request_has_what_the_api_takes() -> None:
         "is_international": False,
         "event_time": "2024-11-29T12:00:01+00:00",
         "currency": "EUR",
+        "merchant_category": "pub",
         "country": "DE",
         "device_id": "d1",
         "device_type": "mobile",

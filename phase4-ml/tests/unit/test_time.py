@@ -24,9 +24,9 @@ def a_payment(event_time: int, number: int = 0) -> PaymentEvent:
     return PaymentEvent(f"t{number}", "u1", "m1", event_time, 1000 + number, "DE", "d1", is_international=False)
 
 
-def request(event_time: datetime | None = None) -> PaymentRequest:
+def request(event_time: datetime | None = None, **optional: str) -> PaymentRequest:
     """A payment of user u1 at merchant m1."""
-    found: dict[str, Any] = {"event_time": event_time.isoformat()} if event_time else {}
+    found: dict[str, Any] = optional | ({"event_time": event_time.isoformat()} if event_time else {})
     return PaymentRequest(transaction_id="new", user_id="u1", amount=10.0, merchant_id="m1", **found)
 
 
@@ -68,6 +68,28 @@ def test_all_features_of_a_payment_are_of_one_moment() -> None:
     assert features.source == "stream"
     # The same payment with that time has the same vector.
     assert (features_of(request(features.event_time), found, NOW).vector == features.vector).all()
+
+
+@pytest.mark.parametrize(
+    ("category", "risks", "expected"),
+    [
+        # Of a merchant that nothing is known of, at 1.
+        ("gaming", {"gaming": 2, "fuel": 0}, 2),
+        ("fuel", {"gaming": 2, "fuel": 0}, 0),
+        ("lottery", {"gaming": 2, "fuel": 0}, 1),
+        ("", {"gaming": 2}, 1),
+        ("gaming", {}, 1),
+    ],
+)
+def test_a_payment_brings_its_own_category_and_currency(category: str, risks: dict[str, int], expected: int) -> None:
+    found = streamed(CLOCK - HOUR_MS, category_risks=risks)
+    features = features_of(request(merchant_category=category, currency="USD", country="DE"), found, NOW)
+    assert value(features, "merchant_category_risk") == expected
+    assert value(features, "is_local_currency") == 0
+    merchant = MerchantFeatures(merchant_category_risk=2).to_json().encode()
+    known = features_of(request(merchant_category=category), replace(found, merchant=merchant), NOW)
+    assert value(known, "merchant_category_risk") == (expected if category and risks else 2)
+    assert value(known, "is_local_currency") == -1
 
 
 def test_without_redis_a_payment_happens_now() -> None:

@@ -1,0 +1,8 @@
+{{ config(materialized='view') }}
+with
+
+final as (
+    {{ category_risks() }}
+)
+
+select * from final
