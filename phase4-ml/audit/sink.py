@@ -1,4 +1,4 @@
-"""The table `predictions` in Postgres.
+"""The table `predictions` in Postgres, and the explainer's work.
 
 Storing a line twice changes nothing, so what a crash interrupts is repeated. Downstream, model_quality/ and shadow/
 read the rows in the order of their positions (positions.py).
@@ -32,9 +32,16 @@ COLUMNS = (
 # Postgres parses the lines, not this process, which has requests to answer meanwhile.
 INSERT = f"""
 {STORING};
-insert into predictions ({COLUMNS})
-select {COLUMNS} from jsonb_populate_recordset(null::predictions, %s::jsonb)
-on conflict (prediction_id) do nothing
+with stored as (
+    insert into predictions ({COLUMNS})
+    select {COLUMNS} from jsonb_populate_recordset(null::predictions, %s::jsonb)
+    on conflict (prediction_id) do nothing
+    returning prediction_id, predicted_at, risk_tier
+), waits as (
+    insert into prediction_reasons (prediction_id, predicted_at)
+    select prediction_id, predicted_at from stored where risk_tier <> 'low'
+)
+select count(*) from stored
 """
 
 
@@ -90,7 +97,8 @@ class Sink:
             connection = self._connected()
             with connection, connection.cursor() as cursor:
                 cursor.execute(INSERT, (f"[{b','.join(lines).decode(errors='replace')}]",))
-                return cursor.rowcount
+                ((stored,),) = cursor.fetchall()
+                return stored
         except INVALID_LINE:
             raise
         except psycopg2.Error:

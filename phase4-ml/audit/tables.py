@@ -1,6 +1,6 @@
-"""The tables of scores of live payments: `predictions` (of what serves) and `shadow_predictions` (of Staging).
+"""The tables of scores of live payments: `predictions` (of what serves), their reasons, `shadow_predictions` (of Staging).
 
-The first to connect creates them: the API, model-quality or shadow.
+The first to connect creates them: the API, model-quality, shadow or the explainer.
 """
 
 from psycopg2.extensions import connection as Connection
@@ -41,6 +41,15 @@ create index if not exists predictions_of_transaction on predictions (transactio
 drop index if exists predictions_transaction_id; -- that of earlier releases
 create index if not exists predictions_predicted_at on predictions (predicted_at);
 drop table if exists prediction_days; -- that of earlier releases
+-- The reasons of scores of tier medium and high; a row without them is work for the explainer.
+create table if not exists prediction_reasons (
+    prediction_id uuid primary key,
+    predicted_at timestamptz not null,
+    reasons jsonb, -- [{"name", "value", "effect"}, ...], the largest effect first
+    unexplained text, -- why there are none
+    explained_at timestamptz
+);
+create index if not exists prediction_reasons_waiting on prediction_reasons (predicted_at) where reasons is null;
 -- What the Staging model would have answered. The position is that of the prediction.
 create table if not exists shadow_predictions (
     position bigint primary key,

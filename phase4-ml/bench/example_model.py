@@ -3,6 +3,7 @@
 Needs scikit-learn, which only the test image has.
 """
 
+import io
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,13 @@ ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class ExampleModel:
-    """The forest and its two files."""
+    """The forest and its files."""
 
     forest: RandomForestClassifier
     onnx: bytes
     described: dict[str, Any]
+    # Payments that explanations compare with.
+    background: NDArray[np.float32]
 
 
 def made_up_payments(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -57,11 +60,20 @@ def example_model(trees: int, depth: int, seed: int = 1) -> ExampleModel:
         "run_id": "",
         "base_rate": 0.03,
     }
-    return ExampleModel(forest, onnx.SerializeToString(), described)
+    return ExampleModel(forest, onnx.SerializeToString(), described, rows[fraud == 0][:100])
 
 
-def publish(tracking_uri: str, onnx: bytes, described: dict[str, Any], alias: str = PRODUCTION_ALIAS) -> str:
+def publish(
+    tracking_uri: str,
+    onnx: bytes,
+    described: dict[str, Any],
+    background: NDArray[np.float32] | None = None,
+    alias: str = PRODUCTION_ALIAS,
+) -> str:
     """Register a model's files as a new version and give it an alias: by default the one that serving follows.
+
+    Args:
+        background: None leaves the file out, as an earlier release did.
 
     Returns:
         the version.
@@ -74,6 +86,10 @@ def publish(tracking_uri: str, onnx: bytes, described: dict[str, Any], alias: st
         run = post("runs/create", experiment_id="0", start_time=0)["run"]["info"]
         artifacts = run["artifact_uri"].removeprefix("mlflow-artifacts:/").strip("/")
         files = {"model.onnx": onnx, "model.json": json.dumps(described | {"run_id": run["run_id"]}).encode()}
+        if background is not None:
+            saved = io.BytesIO()
+            np.save(saved, background)
+            files["background.npy"] = saved.getvalue()
         for name, content in files.items():
             url = f"/api/2.0/mlflow-artifacts/artifacts/{artifacts}/serving/{name}"
             client.put(url, content=content).raise_for_status()

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from serving import metrics
+from serving.explain_client import ExplainClient
 from serving.feature_client import FeatureClient
 from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
@@ -61,11 +62,12 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     features = FeatureClient(settings)
     models = ModelStore(settings)
     log = PredictionLog(settings)
+    explainer = ExplainClient(settings)
     await asyncio.to_thread(models.load_cached)
     log.start()
     tasks = [asyncio.create_task(models.follow()), asyncio.create_task(features.watch())]
     app.state.features, app.state.models, app.state.log = features, models, log
-    app.state.predictor = Predictor(features, models, log)
+    app.state.predictor = Predictor(features, models, log, explainer)
     # All this lives as long as the process, so the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -76,6 +78,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(log.close)
     await features.close()
     await models.close()
+    await explainer.close()
 
 
 def _body_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ BATCH_LATENCY = Histogram(
 REQUESTS = Counter("fraud_requests", "Answers by path and HTTP status", ["path", "status"])
 ERRORS = Counter(
     "fraud_errors",
-    "Failures that a fall-back covered, by part: redis, snapshot, model, postgres, prediction_log",
+    "Failures that a fall-back covered, by part: redis, snapshot, model, postgres, prediction_log, explainer",
     ["part"],
 )
 CACHE_HITS = Counter("fraud_redis_cache_hits", "Predictions whose user had a snapshot in Redis")

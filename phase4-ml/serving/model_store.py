@@ -42,7 +42,7 @@ class RefusedModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model in ONNX Runtime, with its thresholds and the typical values that explanations compare with."""
+    """A model in ONNX Runtime, with its thresholds and the typical values of its features."""
 
     version: str
     medium: float

@@ -44,8 +44,10 @@ from features import (
 from numpy.typing import NDArray
 
 from serving import metrics
+from serving.explain_client import ExplainClient
 from serving.feature_client import FeatureClient, Found, Subjects
 from serving.model_store import Model, ModelStore
+from serving.reasons import json_values
 from serving.rules_1 import Rules
 from serving.schemas import PaymentRequest
 
@@ -56,7 +58,7 @@ UNKNOWN_MERCHANT = MerchantFeatures()
 
 # A data clock so far behind the wall clock is that of other days: a simulated one, or that of replayed data.
 OTHER_DAYS = timedelta(hours=1)
-MAX_REASONS = 5
+NO_REASONS: dict[str, Any] = {"reasons": [], "reasons_status": "not_requested"}
 # In a batch, other requests have their turn after so many payments; for more, the model runs in a thread.
 CHUNK = 50
 
@@ -95,10 +97,13 @@ class Scored:
 class Predictor:
     """Answers payments, whatever else is down."""
 
-    def __init__(self, features: FeatureClient, models: ModelStore, log: PredictionLog) -> None:
+    def __init__(
+        self, features: FeatureClient, models: ModelStore, log: PredictionLog, explainer: ExplainClient
+    ) -> None:
         self._features = features
         self._models = models
         self._log = log
+        self._explainer = explainer
 
     async def predict(self, request: PaymentRequest, explain: bool) -> bytes:
         """The answer to one payment, as JSON."""
@@ -107,14 +112,18 @@ class Predictor:
         features = features_of(request, found, datetime.now(UTC))
         model = self._models.model
         (score,) = model.probabilities(features.vector.reshape(1, -1))
-        reasons = explain_score(model, features.vector, score) if explain else []
         elapsed = time.perf_counter() - started
         scored = Scored(request, features, model, score)
         answer = make_answer(scored, elapsed)
         self._log.append(audit_line(scored, answer), 1)
         _count(scored, answer)
         metrics.LATENCY.observe(elapsed)
-        return orjson.dumps(answer | {"reasons": reasons})
+        if not explain:
+            return orjson.dumps(answer | NO_REASONS)
+        reasons, status = await self._explainer.reasons(
+            model.version, answer["fraud_probability"], json_values(features.vector)
+        )
+        return orjson.dumps(answer | {"reasons": reasons, "reasons_status": status})
 
     async def predict_batch(self, requests: Sequence[PaymentRequest]) -> bytes:
         """The answers to several payments, with one request to Redis and one call of the model."""
@@ -136,7 +145,7 @@ class Predictor:
         for number, (request, known, score) in enumerate(zip(requests, features, scores, strict=True), start=1):
             scored = Scored(request, known, model, score)
             answer = make_answer(scored, elapsed)
-            answers.append(answer | {"reasons": []})
+            answers.append(answer | NO_REASONS)
             lines.append(audit_line(scored, answer))
             _count(scored, answer)
             await _yield_to_others(number)
@@ -275,23 +284,6 @@ def _log_once(problem: str) -> None:
     logger.error("a snapshot in Redis can't be used, so the stream or the defaults are: %s", problem)
 
 
-def explain_score(model: Model | Rules, vector: NDArray[np.float32], score: float) -> list[dict[str, Any]]:
-    """The features that moved the score the most: each in turn is replaced by its typical value and scored again.
-
-    Args:
-        vector: the payment's features, shape (len(FEATURES),).
-    """
-    variants = np.tile(vector, (len(FEATURES), 1))
-    np.fill_diagonal(variants, model.typical)
-    without = model.probabilities(variants)
-    effects = {name: round(score - other, 6) for name, other in zip(FEATURES, without, strict=True)}
-    largest = sorted(effects, key=lambda name: -abs(effects[name]))[:MAX_REASONS]
-    value = dict(zip(FEATURES, vector, strict=True))
-    return [
-        {"name": name, "value": _json_number(value[name]), "effect": effects[name]} for name in largest if effects[name]
-    ]
-
-
 def risk_tier(score: float, model: Model | Rules) -> str:
     """The tier of a score by the thresholds that are stored with the model (training/thresholds.py chooses them)."""
     return "high" if score >= model.high else "medium" if score >= model.medium else "low"
@@ -333,10 +325,6 @@ def _count(scored: Scored, answer: dict[str, Any]) -> None:
     if scored.features.age_seconds is not None:
         metrics.FEATURE_AGE[scored.features.source].observe(scored.features.age_seconds)
     (metrics.CACHE_MISSES if scored.features.source == "default" else metrics.CACHE_HITS).inc()
-
-
-def _json_number(value: np.float32) -> float | None:
-    return float(str(value)) if np.isfinite(value) else None
 
 
 async def _yield_to_others(number: int) -> None:

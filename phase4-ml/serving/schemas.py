@@ -83,6 +83,7 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "feature_source": "batch",
     "feature_age_seconds": 840.0,
     "reasons": [],
+    "reasons_status": "not_requested",
 }
 
 
@@ -127,11 +128,14 @@ class BatchRequest(BaseModel):
 
 
 class Reason(BaseModel):
-    """How much one feature moved this score: the difference from the score with the feature's typical value."""
+    """How much one feature moved this score."""
 
     name: str
-    value: float
-    effect: float
+    value: float | None = Field(description="The feature of this payment; null if JSON can't express it.")
+    effect: float = Field(
+        description="Its part of the difference between this fraud_probability and the one that the model expects "
+        "of legitimate payments (SHAP value); of rules-1, the difference that the feature's typical value makes."
+    )
 
 
 class PredictionAnswer(BaseModel):
@@ -155,7 +159,13 @@ class PredictionAnswer(BaseModel):
         description="How old the features are: the stream's since it was last complete, a snapshot's by its event "
         "time before that of the payment; null for the defaults."
     )
-    reasons: list[Reason] = Field(description="With ?explain=true: the features that moved this score the most.")
+    reasons: list[Reason] = Field(
+        description="With ?explain=true: the up to five features that moved this score the most. Those of tier medium "
+        "and high are stored in the table prediction_reasons, asked for or not."
+    )
+    reasons_status: Literal["not_requested", "ok", "unavailable"] = Field(
+        description="unavailable: the explainer did not answer in time, so `reasons` is empty; the score is not affected."
+    )
 
 
 class BatchAnswer(BaseModel):

@@ -18,7 +18,7 @@ class ModelSettings(MlflowSettings):
 
 
 class Settings(RedisSettings, PostgresSettings, ModelSettings):
-    """How the API serves, and how long it waits for Redis and the model registry."""
+    """How the API serves, and how long it waits for Redis, the explainer and the model registry."""
 
     api_workers: int = Field(default=2, ge=1, le=64)
     api_port: int = Field(default=8000, ge=1, le=65535)
@@ -26,3 +26,6 @@ class Settings(RedisSettings, PostgresSettings, ModelSettings):
     api_key: str = ""
     # How long a request waits for Redis before it uses the defaults.
     redis_deadline_ms: float = Field(default=20.0, gt=0)
+    explainer_url: str = "http://explainer:8001"
+    # How long a request with ?explain=true waits for its reasons.
+    explain_deadline_ms: float = Field(default=1000.0, gt=0)

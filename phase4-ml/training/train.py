@@ -34,7 +34,7 @@ from training.export import check_parity, export_onnx
 from training.gold import Dataset, load_dataset, print_progress
 from training.plots import draw_plots
 from training.promotion import Decision, judge
-from training.reference import reference
+from training.reference import background, reference
 from training.selection import Choice, choose
 from training.settings import Settings
 
@@ -227,7 +227,9 @@ def log_plots(trained: Trained) -> None:
 
 
 def log_for_serving(trained: Trained, run_id: str) -> None:
-    """Under serving/: the model in ONNX, its features, thresholds and typical values, and the reference of drift."""
+    """Under serving/: the model in ONNX, its features, thresholds and typical values; the reference of drift; and the
+    payments that explanations compare with.
+    """
     learned = trained.learned
     typical = np.median(select_features(learned.matrix[~learned.is_fraud], trained.features), axis=0)
     described = {
@@ -242,6 +244,9 @@ def log_for_serving(trained: Trained, run_id: str) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "model.onnx").write_bytes(trained.onnx)
         (Path(folder) / "model.json").write_text(json.dumps(described, indent=1))
+        np.save(
+            Path(folder) / "background.npy", select_features(background(learned, settings.training_seed), trained.features)
+        )
         mlflow.log_artifacts(folder, "serving")
     mlflow.log_dict(reference(trained.holdout, trained.scores), "serving/reference.json")
 

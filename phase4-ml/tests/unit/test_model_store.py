@@ -10,7 +10,6 @@ import pytest
 from example_model import example_model
 from features import FEATURES
 from serving.model_store import INPUT, ModelStore, RefusedModelError, load_model
-from serving.predictor import explain_score
 from serving.settings import Settings
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
@@ -82,9 +81,6 @@ def test_a_model_takes_its_features_by_name(tmp_path: Path) -> None:
     expected = classifier.predict_proba(own)[:, 1]
     assert model.probabilities(matrix) == pytest.approx(expected, abs=1e-5)
     assert (model.typical[3], model.typical[0], model.typical[1]) == (0.5, 2.0, 0.0)
-
-    reasons = explain_score(model, matrix[7], float(expected[7]))
-    assert {reason["name"] for reason in reasons} == set(names)
 
 
 @pytest.mark.parametrize(

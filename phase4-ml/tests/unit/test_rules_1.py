@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from features import FEATURES, MerchantFeatures, Payment, UserFeatures
-from serving.predictor import explain_score, risk_tier
+from serving.predictor import risk_tier
+from serving.reasons import explain_rules, json_values
 from serving.rules_1 import HIGH, MEDIUM, Rules
 
 NOON = datetime(2024, 11, 29, 12, tzinfo=UTC)
@@ -40,7 +41,7 @@ def test_an_explanation_is_the_difference_from_the_typical_value() -> None:
     rules = Rules()
     vector = QUIET.to_array(Payment(5000.0, False, NIGHT), UNKNOWN)
     (score,) = rules.probabilities(vector.reshape(1, -1))
-    reasons: dict[str, Any] = {reason["name"]: reason for reason in explain_score(rules, vector, score)}
+    reasons: dict[str, Any] = {reason["name"]: reason for reason in explain_rules(json_values(vector))}
     assert reasons["amount"]["value"] == 5000
     typical = vector.copy()
     typical[FEATURES.index("amount")] = rules.typical[FEATURES.index("amount")]

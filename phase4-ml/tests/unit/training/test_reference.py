@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from features import FEATURES
-from training.reference import distribution, reference
+from training.reference import BACKGROUND_PAYMENTS, background, distribution, reference
 from training_world import world
 
 
@@ -32,3 +32,21 @@ def test_a_reference_has_every_feature() -> None:
         assert len(found["shares"]) == len(found["edges"]) + 1
         assert sum(found["shares"]) == pytest.approx(1)
         assert found["edges"] == sorted(set(found["edges"]))
+
+
+def test_a_background_is_of_legitimate_payments_by_their_weight() -> None:
+    examples = world(2_000)
+    at = np.arange(len(examples))
+    examples.matrix[:, 0] = at
+    examples.weight[at >= 1_500] = 1e9
+    drawn = background(examples, seed=1)
+    assert drawn.shape == (BACKGROUND_PAYMENTS, len(FEATURES))
+    rows = drawn[:, 0].astype(int)
+    assert len(set(rows)) == BACKGROUND_PAYMENTS and rows.min() >= 1_500
+    assert not examples.is_fraud[rows].any()
+    assert np.array_equal(drawn, background(examples, seed=1))
+
+
+def test_a_background_of_few_payments_is_all_of_them() -> None:
+    examples = world(40)
+    assert len(background(examples, seed=1)) == (~examples.is_fraud).sum()

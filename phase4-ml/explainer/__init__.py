@@ -1,0 +1,1 @@
+"""Reasons for scores: the explainer service, in the training image."""
