@@ -38,7 +38,7 @@ services_of() {
   1) echo kafka schema-registry ;;
   2) echo kafka schema-registry minio spark-master spark-worker spark-streaming ;;
   3) echo kafka minio trino ;;
-  4) echo kafka schema-registry minio trino postgres mlflow redis fraud-api ;;
+  4) echo kafka schema-registry minio trino postgres mlflow redis fraud-api explainer ;;
   5) echo kafka airflow-metrics kafka-exporter alertmanager prometheus ;;
   esac
 }

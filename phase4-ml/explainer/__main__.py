@@ -37,7 +37,7 @@ class Settings(ServiceSettings, PostgresSettings, MlflowSettings):
 
     explainer_poll_seconds: float = Field(default=1.0, gt=0)
     explainer_port: int = Field(default=8001, ge=1, le=65535)
-    metrics_port: int = Field(default=9407, ge=0, le=65535)
+    metrics_port: int = Field(default=9408, ge=0, le=65535)
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

@@ -74,9 +74,7 @@ class Models:
 
     def _download(self, version: str) -> dict[str, bytes]:
         """The files under serving/ of the version's run; none if there is no such version."""
-        found = self._client.get(
-            "/api/2.0/mlflow/model-versions/get", params={"name": MODEL_NAME, "version": version}
-        )
+        found = self._client.get("/api/2.0/mlflow/model-versions/get", params={"name": MODEL_NAME, "version": version})
         # MLflow's answers if there is none.
         if found.status_code in (400, 404):
             return {}

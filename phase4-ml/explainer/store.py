@@ -79,9 +79,7 @@ def store(connection: Connection, explained: Sequence[Explained]) -> None:
     if explained:
         rows = [(each.prediction_id, Json(each.reasons), each.unexplained) for each in explained]
         with connection, connection.cursor() as cursor:
-            execute_values(
-                cursor, STORE, rows, template="(%s::uuid, %s::jsonb, %s::text)", page_size=len(rows)
-            )
+            execute_values(cursor, STORE, rows, template="(%s::uuid, %s::jsonb, %s::text)", page_size=len(rows))
 
 
 def backlog_age(connection: Connection) -> float:

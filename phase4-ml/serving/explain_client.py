@@ -42,11 +42,9 @@ class ExplainClient:
         body = orjson.dumps({"model_version": model_version, "fraud_probability": score, "features": values})
         try:
             async with asyncio.timeout(self._deadline):
-                answer = await self._client.post(
-                    "/explain", content=body, headers={"Content-Type": "application/json"}
-                )
+                answer = await self._client.post("/explain", content=body, headers={"Content-Type": "application/json"})
             reasons = answer.raise_for_status().json()["reasons"]
-        except (httpx2.HTTPError, TimeoutError, ValueError, KeyError) as error:
+        except (httpx2.HTTPError, TimeoutError, ValueError, KeyError, TypeError) as error:
             metrics.ERRORS.labels("explainer").inc()
             if self._answers:
                 logger.warning(

@@ -50,4 +50,3 @@ def explain_rules(values: Mapping[str, float | None]) -> list[Reason]:
     np.fill_diagonal(variants, rules.typical)
     score, *without = rules.probabilities(np.vstack([vector, variants]))
     return largest(values, {name: score - other for name, other in zip(FEATURES, without, strict=True)})
-

@@ -164,7 +164,7 @@ class PredictionAnswer(BaseModel):
         "and high are stored in the table prediction_reasons, asked for or not."
     )
     reasons_status: Literal["not_requested", "ok", "unavailable"] = Field(
-        description="unavailable: the explainer did not answer in time, so `reasons` is empty; the score is not affected."
+        description="unavailable: the explainer gave no answer in time, so `reasons` is empty; the score is unaffected."
     )
 
 

@@ -245,7 +245,8 @@ def log_for_serving(trained: Trained, run_id: str) -> None:
         (Path(folder) / "model.onnx").write_bytes(trained.onnx)
         (Path(folder) / "model.json").write_text(json.dumps(described, indent=1))
         np.save(
-            Path(folder) / "background.npy", select_features(background(learned, settings.training_seed), trained.features)
+            Path(folder) / "background.npy",
+            select_features(background(learned, settings.training_seed), trained.features),
         )
         mlflow.log_artifacts(folder, "serving")
     mlflow.log_dict(reference(trained.holdout, trained.scores), "serving/reference.json")

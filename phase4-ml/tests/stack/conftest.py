@@ -7,25 +7,31 @@ import pytest
 
 if TYPE_CHECKING:
     import httpx2
+    from example_model import ExampleModel
 
 
 @pytest.fixture(scope="session")
-def example_files() -> tuple[bytes, dict]:
-    """A small forest as the two files that serving takes."""
+def example() -> "ExampleModel":
+    """A small forest."""
     from example_model import example_model
 
-    model = example_model(trees=50, depth=8)
-    return model.onnx, model.described
+    return example_model(trees=50, depth=8)
 
 
 @pytest.fixture(scope="session")
-def production(example_files: tuple[bytes, dict]) -> str:
+def example_files(example: "ExampleModel") -> tuple[bytes, dict]:
+    """The two files that serving takes."""
+    return example.onnx, example.described
+
+
+@pytest.fixture(scope="session")
+def production(example: "ExampleModel") -> str:
     """The version of a model in Production that the API serves."""
     from example_model import publish
     from serving_stack import MLFLOW_URL, all_workers, ready, wait_until
 
     wait_until(ready, "the API answers")
-    version = publish(MLFLOW_URL, *example_files)
+    version = publish(MLFLOW_URL, example.onnx, example.described, example.background)
     wait_until(lambda: all_workers(lambda answer: answer.get("model_version") == version), "the model is served", 60)
     return version
 

@@ -75,6 +75,19 @@ def test_the_living_keep_their_files(settings: Settings, log: PredictionLog, run
     other.close()
 
 
+def test_tiers_medium_and_high_wait_for_reasons_once(log: PredictionLog, run: str) -> None:
+    """The explainer finds no model that these scores are of, so it says why there are none, and goes on."""
+    twice = line(run, risk_tier="high")
+    log.append(line(run) + line(run, risk_tier="medium") + twice + twice, 4)
+    log.start()
+    wait_until(lambda: stored(run) == 3, "stored", 20)
+    reasons = (
+        "select risk_tier, reasons, unexplained is not null from predictions join prediction_reasons "
+        "using (prediction_id) where transaction_id = %s order by risk_tier"
+    )
+    wait_until(lambda: select(reasons, run) == [("high", [], True), ("medium", [], True)], "explained", 30)
+
+
 def test_an_invalid_line_does_not_block_the_others(log: PredictionLog, run: str) -> None:
     log.append(line(run) + b"garbage\n" + line(run, amount="much") + line(run, user_id=None) + line(run), 5)
     log.start()

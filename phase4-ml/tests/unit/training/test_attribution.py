@@ -1,4 +1,4 @@
-"""Reasons by SHAP values: against brute force, against shap on scikit-learn's own model, and for every kind of model."""
+"""Reasons by SHAP values: against brute force, shap on scikit-learn's own model, and ONNX, for every kind of model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +54,9 @@ def fit(kind: str, correction: Correction = CORRECTION) -> Fitted:
     is_fraud = suspicion > np.quantile(suspicion, 0.9)
     model = CalibratedClassifier.of(make_model(kind, 0, 1).fit(matrix, is_fraud), correction)
     legitimate = matrix[~is_fraud]
-    return Fitted(model, export_onnx(model), legitimate[:20], np.concatenate([matrix[is_fraud][:15], legitimate[20:25]]))
+    return Fitted(
+        model, export_onnx(model), legitimate[:20], np.concatenate([matrix[is_fraud][:15], legitimate[20:25]])
+    )
 
 
 def named(row: np.ndarray) -> dict[str, float | None]:

@@ -35,7 +35,10 @@ class Mlflow:
         is_fraud = PAYMENTS[:, 0] > np.quantile(PAYMENTS[:, 0], 0.9)
         tree = DecisionTreeClassifier(max_depth=3, random_state=0).fit(PAYMENTS, is_fraud)
         self.onnx = export_onnx(CalibratedClassifier.of(tree, Correction(1.0, -1.0)))
-        described = {"features": list(FEATURES), "typical": dict(zip(FEATURES, map(float, PAYMENTS[SMALLEST]), strict=True))}
+        described = {
+            "features": list(FEATURES),
+            "typical": dict(zip(FEATURES, map(float, PAYMENTS[SMALLEST]), strict=True)),
+        }
         background = io.BytesIO()
         np.save(background, PAYMENTS[:50])
         self.files = {
