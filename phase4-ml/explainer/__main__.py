@@ -83,7 +83,8 @@ def explain_waiting(connection: Connection, models: Models, stop: threading.Even
     chunk = store.waiting(connection, CHUNK)
     done: list[store.Explained] = []
     try:
-        for each in chunk:
+        # By version, so that a chunk of many versions loads each model once.
+        for each in sorted(chunk, key=lambda each: each.prediction.model_version):
             if stop.is_set():
                 break
             done.append(explained(models, each))

@@ -13,7 +13,7 @@ from fraud_common.models import MODEL_NAME
 from explainer.attribution import Attribution, UnexplainedError
 from explainer.graph import UnknownGraphError, read_graph
 
-# A model of 100 trees takes some 15 MiB. After a promotion there are two; a rollback brings back a third.
+# After a promotion there are two; a rollback brings back a third.
 KEPT = 3
 
 
