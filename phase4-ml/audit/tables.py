@@ -1,4 +1,4 @@
-"""The tables of scores of live payments: `predictions` (of what serves), their reasons, `shadow_predictions` (of Staging).
+"""The tables of scores of live payments: `predictions` of what serves, with reasons, `shadow_predictions` of Staging.
 
 The first to connect creates them: the API, model-quality, shadow or the explainer.
 """

@@ -19,8 +19,7 @@ from training.validation import last_days, thin_out
 
 # Trees that learn less from single frauds, for data whose labels are often wrong.
 COARSE = {"max_depth": 14, "min_samples_leaf": 20}
-# What TRAINING_MODEL=auto chooses from: the settings of each model that matter, the usual ones first. Of models that
-# rank equally well the first is taken.
+# What TRAINING_MODEL=auto chooses from: the settings of each model that matter, the usual ones first.
 SEARCH = (
     (
         Candidate("random_forest"),
@@ -104,7 +103,7 @@ def choose(settings: Settings, learned: Examples, features: Sequence[str]) -> Ch
             f"them, {RECALIBRATION_FRAUDS} are needed)",
         )
     screened, finalists = _screen(settings, search, earlier, last, features)
-    chosen, reason = _first_of_the_best(finalists, last)
+    chosen, reason = _best(finalists, last)
     correction = recalibration(prior, chosen.scores, last.is_fraud, last.weight)
     return Choice(chosen.candidate, correction, reason, (*screened, *finalists))
 
@@ -144,22 +143,12 @@ def _try(settings: Settings, candidate: Candidate, earlier: Examples, last: Exam
     return trial
 
 
-def _first_of_the_best(trials: Sequence[Trial], last: Examples) -> tuple[Trial, str]:
-    """The first trial that is not worse than the best one by more than chance, and the reason in words."""
+def _best(trials: Sequence[Trial], last: Examples) -> tuple[Trial, str]:
+    """The trial with the highest average precision, the first of equal ones, and in words by how much it is better."""
     best = max(trials, key=lambda trial: trial.skill.average_precision)
-    worse = []
-    for trial in trials:
-        if trial is best:
-            break
-        gain = compare(last, best.scores, Serving(str(trial.candidate), trial.scores)).average_precision_gain
-        if gain.low <= 0:
-            return trial, (
-                f"{trial.candidate}: {best.candidate} is not better by more than chance on the last days of the "
-                f"training period (95 % interval of the difference {gain.low:.4f} to {gain.high:.4f})"
-            )
-        worse.append(f"{trial.candidate.name} by {gain.low:.4f} to {gain.high:.4f}")
-    found = f"average precision {best.skill.average_precision:.4f} on the last days of the training period"
-    reason = f"{best.candidate}: {found}"
-    if worse:
-        reason += f", higher by more than chance (95 % interval) than {' and '.join(worse)}"
+    reason = f"{best.candidate}: the highest average precision on the last days of the training period"
+    for other in trials:
+        if other is not best:
+            gain = compare(last, best.scores, Serving(str(other.candidate), other.scores)).average_precision_gain
+            reason += f"; better than {other.candidate} by {gain.low:.4f} to {gain.high:.4f} (95 % interval)"
     return best, reason

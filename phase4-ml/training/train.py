@@ -104,7 +104,7 @@ def train(settings: Settings, client: mlflow.MlflowClient, dataset: Dataset) -> 
         log_report(trained.report, decision)
         mlflow.log_metrics(baselines(trained.holdout, measured))
         log_plots(trained)
-        log_for_serving(trained, run.info.run_id)
+        log_for_serving(settings, trained, run.info.run_id)
         version = log_model(trained)
     registry.promote(client, version, decision)
     print_result(trained.report, measured)
@@ -226,7 +226,7 @@ def log_plots(trained: Trained) -> None:
         plt.close(figure)
 
 
-def log_for_serving(trained: Trained, run_id: str) -> None:
+def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
     """Under serving/: the model in ONNX, its features, thresholds and typical values; the reference of drift; and the
     payments that explanations compare with.
     """
