@@ -38,7 +38,8 @@ def run_service[S: ServiceSettings](
         settings = load_settings(kind)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            # From a thread: the main one, which runs handlers, may be in the middle of `stop.wait` and hold its lock.
+            signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
         if settings.metrics_port:
             start_http_server(settings.metrics_port, registry=registry)
         try:

@@ -15,6 +15,7 @@ can. It can be reached from the internal networks only.
 import argparse
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -149,13 +150,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=PORT, help="where to listen (default: %(default)s)")
     arguments = parser.parse_args()
     set_up_logging()
-    stop = threading.Event()
+    # Not an Event: this thread, which waits for it, would run its `set` in the middle of `wait`, and wait for itself.
+    stop, stopped = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: os.write(stopped, b"."))
     with Server(arguments.port) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         log.info("ready", extra={"port": server.server_port})
-        stop.wait()
+        os.read(stop, 1)
         log.info("stopping")
         server.runs.close()
         server.shutdown()

@@ -14,7 +14,7 @@ from explainer.graph import Trees, UnknownGraphError, read_graph
 from onnx import helper, load_model_from_string
 from training import estimators
 from training.calibration import CalibratedClassifier, Correction
-from training.estimators import make_model
+from training.estimators import Candidate, make_model
 from training.export import export_onnx, onnx_scores
 from training_world import MODELS
 
@@ -52,7 +52,7 @@ def fit(kind: str, correction: Correction = CORRECTION) -> Fitted:
     matrix = RANDOM.lognormal(3, 1.5, (4000, len(NAMES))).astype(np.float32)
     suspicion = matrix[:, 0] * matrix[:, 3] * RANDOM.lognormal(0, 0.5, len(matrix))
     is_fraud = suspicion > np.quantile(suspicion, 0.9)
-    model = CalibratedClassifier.of(make_model(kind, 0, 1).fit(matrix, is_fraud), correction)
+    model = CalibratedClassifier.of(make_model(Candidate(kind), 0, 1).fit(matrix, is_fraud), correction)
     legitimate = matrix[~is_fraud]
     return Fitted(
         model, export_onnx(model), legitimate[:20], np.concatenate([matrix[is_fraud][:15], legitimate[20:25]])
@@ -144,14 +144,18 @@ def test_trees_that_are_a_leaf_only_are_part_of_the_expectation() -> None:
 
 def test_reasons_are_the_largest_effects() -> None:
     fitted = fit("random_forest")
-    (score,) = onnx_scores(fitted.onnx, fitted.payments[:1])
-    explanation = fitted.attribution().explain(named(fitted.payments[0]), score)
-    effects = [abs(reason["effect"]) for reason in explanation.reasons]
-    assert 1 <= len(effects) <= 5 and effects == sorted(effects, reverse=True)
-    assert {"amount", "transactions_1d"} == {reason["name"] for reason in explanation.reasons[:2]}
-    assert explanation.reasons[0]["effect"] > 0
-    amount = next(reason for reason in explanation.reasons if reason["name"] == "amount")
-    assert amount["value"] == float(fitted.payments[0, 0])
+    frauds = fitted.payments[:15]
+    attribution = fitted.attribution()
+    causes = []
+    for payment, score in zip(frauds, onnx_scores(fitted.onnx, frauds), strict=True):
+        reasons = attribution.explain(named(payment), score).reasons
+        effects = [abs(reason["effect"]) for reason in reasons]
+        assert 1 <= len(effects) <= 5 and effects == sorted(effects, reverse=True)
+        assert reasons[0]["effect"] > 0
+        assert all(np.float32(reason["value"]) == payment[NAMES.index(reason["name"])] for reason in reasons)
+        causes.append({reason["name"] for reason in reasons[:2]})
+    # `fit` makes frauds of large values of these two.
+    assert causes.count({"amount", "transactions_1d"}) > 10
 
 
 def test_what_is_not_the_models_score_is_not_explained() -> None:
