@@ -50,8 +50,12 @@ def test_thinned_examples_represent_all() -> None:
     examples.matrix[:, column] = 2 * examples.is_fraud + np.random.default_rng(1).normal(0, 1, len(examples))
     whole = average_precisions(examples, examples.amount)
     frauds, legitimate = examples.is_fraud.sum(), (~examples.is_fraud).sum()
-    kept = thinned(examples, 10_000, ~examples.is_fraud, seed=1)
-    assert (kept.is_fraud.sum(), (~kept.is_fraud).sum()) == (frauds, 10_000)
-    assert kept.weight[~kept.is_fraud].sum() == pytest.approx(legitimate)
-    assert average_precisions(kept, kept.amount) == pytest.approx(whole, abs=0.03)
+    found = []
+    for seed in range(20):
+        kept = thinned(examples, 10_000, ~examples.is_fraud, seed)
+        assert (kept.is_fraud.sum(), (~kept.is_fraud).sum()) == (frauds, 10_000)
+        assert kept.weight[~kept.is_fraud].sum() == pytest.approx(legitimate)
+        found.append(average_precisions(kept, kept.amount))
+    # A single sample differs by some hundredths.
+    assert np.mean(found, axis=0) == pytest.approx(whole, abs=0.015)
     assert len(whole) == 1 + len(SCENARIOS) and whole[0] > whole[1]
