@@ -60,8 +60,9 @@ def thinned(examples: Examples, most: int, chosen_from: np.ndarray, seed: int) -
     drawn = np.random.default_rng(seed).choice(candidates, most, replace=False)
     kept = ~chosen_from
     kept[drawn] = True
-    examples.weight[drawn] *= len(candidates) / most
-    return examples.where(kept)
+    fewer = examples.where(kept)
+    fewer.weight[chosen_from[kept]] *= len(candidates) / most
+    return fewer
 
 
 def average_precisions(holdout: Examples, values: Scores) -> list[float]:
