@@ -12,7 +12,7 @@ PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertm
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
 ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
-  K PARTS UPGRADE
+  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -98,7 +98,7 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality
+.PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality world-quality
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
@@ -111,3 +111,5 @@ redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each ki
 	@docker compose exec fraud-api python3 -m feature_store.redis_features $${USER_ID:+--user "$$USER_ID"}
 feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what features are worth, by group and by scenario
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
+world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards]: what a model reaches in simulated worlds; no stack
+	@infra/scripts/world_quality.sh
