@@ -206,7 +206,9 @@ class Bronze:
             schema_id=1,
             kafka_partition=0,
             kafka_offset=np.arange(offset, offset + len(rows)),
-            kafka_timestamp=loaded_at - np.arange(len(rows), 0, -1) * ARRIVALS_APART,
+            kafka_timestamp=pd.to_datetime(
+                np.datetime64(loaded_at.tz_convert(None), "ms") - np.arange(len(rows), 0, -1) * ARRIVALS_APART, utc=True
+            ),
             loaded_at=loaded_at,
             is_late=is_late,
             event_date=rows["event_time"].dt.date,
