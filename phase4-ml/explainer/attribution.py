@@ -74,7 +74,9 @@ class Attribution:
         """
         if missing := [name for name in self._features if name not in values]:
             raise UnexplainedError(f"the prediction has no {', '.join(missing)}")
-        vector = np.array([np.nan if (value := values[name]) is None else value for name in self._features])
+        # Through 32 bits, in which the model compares: 0.1 from JSON is less than the 0.1 that the model has seen.
+        given = [np.nan if (value := values[name]) is None else value for name in self._features]
+        vector = np.array(given, dtype=np.float32).astype(float)
         contributions = self._contributions(vector)
         raw = self._expected + float(contributions.sum())
         expected, probability = self._graph.probability(self._expected), self._graph.probability(raw)

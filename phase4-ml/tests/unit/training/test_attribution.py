@@ -158,6 +158,25 @@ def test_reasons_are_the_largest_effects() -> None:
     assert causes.count({"amount", "transactions_1d"}) > 10
 
 
+def test_a_value_at_a_threshold_takes_the_branch_that_it_takes_in_onnx() -> None:
+    """Features are stored as JSON, whose decimal of a 32-bit number may be larger than the number itself."""
+    fitted = fit("hist_gradient_boosting")
+    attribution = fitted.attribution()
+    (trees,) = [node for node in load_model_from_string(fitted.onnx).graph.node if "TreeEnsemble" in node.op_type]
+    attributes = {each.name: each for each in trees.attribute}
+    inner = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"].strings])
+    thresholds = np.array(attributes["nodes_values"].floats, dtype=np.float32)[inner]
+    columns = np.array(attributes["nodes_featureids"].ints)[inner]
+    larger = np.array([float(str(value)) > float(value) for value in thresholds])
+    assert larger.sum() > 100
+    for column, threshold in list(zip(columns[larger], thresholds[larger], strict=True))[:100]:
+        payment = fitted.payments[:1].copy()
+        payment[0, column] = threshold
+        (score,) = onnx_scores(fitted.onnx, payment)
+        # Refused if it took another branch.
+        attribution.explain(dict(zip(NAMES, (float(str(value)) for value in payment[0]), strict=True)), score)
+
+
 def test_what_is_not_the_models_score_is_not_explained() -> None:
     fitted = fit("decision_tree")
     attribution = fitted.attribution()
