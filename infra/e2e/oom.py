@@ -10,6 +10,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+# Containers that exceed a memory limit on purpose have names that begin with this.
+PROBE = "oom-probe-"
 LOG = Path(__file__).parents[2] / "reports" / "e2e-oom.log"
 
 

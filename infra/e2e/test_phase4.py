@@ -24,6 +24,7 @@ from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
 from kafka_tools import KAFKA, committed, payment_bytes, read_topic, schema_of
 from kills import kill_main_process
 from lags import bronze_lag, stream_lag
+from oom import PROBE
 from serving_stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
 
 
@@ -79,7 +80,12 @@ def test_wrong_times_change_nobody_elses_features() -> None:
 def test_a_training_run_that_exceeds_its_memory_limit_says_so() -> None:
     """Field case F7: to load its packages takes more than this limit. The server outlives it."""
     container = docker.from_env().containers.run(
-        service("training").attrs["Image"], mem_limit="96m", memswap_limit="96m", network_mode="none", detach=True
+        service("training").attrs["Image"],
+        name=f"{PROBE}training",
+        mem_limit="96m",
+        memswap_limit="96m",
+        network_mode="none",
+        detach=True,
     )
     client = ["python3", "-m", "training_runs.client", "--url", "http://localhost:8070"]
     try:
