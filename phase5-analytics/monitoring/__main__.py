@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, Gauge
 
 from monitoring.airflow import airflow_metrics
 from monitoring.disk import disk_metrics
-from monitoring.drift import Drift, compare
+from monitoring.drift import compare
 from monitoring.live import LiveCollector
 from monitoring.probes import probe_metrics, services
 from monitoring.settings import Settings
@@ -26,11 +26,10 @@ SCORE = Gauge("fraud_score_drift_psi", "Population stability index of the scores
 FEATURE = Gauge(
     "fraud_feature_drift_psi", "Population stability index of a feature of the model against the holdout", ["feature"]
 )
-SCORE_TAIL = Gauge(
-    "fraud_score_tail_ratio", "Share of the scores in the highest or lowest bin, divided by the holdout's", ["tail"]
-)
-FEATURE_TAIL = Gauge(
-    "fraud_feature_tail_ratio", "The same for a feature; only bins that should have ten payments", ["feature", "tail"]
+TAIL = Gauge(
+    "fraud_tail_ratio",
+    "Share of the payments in the outermost bin of the score or of a feature, divided by the holdout's",
+    ["of", "tail"],
 )
 MISSING = Gauge("fraud_feature_missing_ratio", "Share of the payments without a number for a feature", ["feature"])
 ROWS = Gauge("fraud_drift_rows", "Payments in the sample that was compared last")
@@ -78,33 +77,28 @@ def watch(settings: Settings, stop: threading.Event) -> None:
 def show(window: Window, reference: Reference | None, minimum: int) -> None:
     """Set the gauges; without a reference, or with too few payments, there is no drift."""
     rows = window.of(reference.version) if reference else []
+    found = compare(rows, reference) if reference and len(rows) >= minimum else None
     clear()
     REFERENCE.set(int(reference.version) if reference else 0)
     ROWS.set(len(rows))
-    if reference is None or len(rows) < minimum:
+    if found is None:
         return
-    score, features = compare(rows, reference)
+    score, features = found
     if score.index is not None:
         SCORE.set(score.index)
-    for tail, ratio in score.tails.items():
-        SCORE_TAIL.labels(tail).set(ratio)
     for name, drift in features.items():
-        show_feature(name, drift)
-
-
-def show_feature(name: str, drift: Drift) -> None:
-    """Set the gauges of a feature."""
-    MISSING.labels(name).set(drift.missing)
-    if drift.index is not None:
-        FEATURE.labels(name).set(drift.index)
-    for tail, ratio in drift.tails.items():
-        FEATURE_TAIL.labels(name, tail).set(ratio)
+        MISSING.labels(name).set(drift.missing)
+        if drift.index is not None:
+            FEATURE.labels(name).set(drift.index)
+    for name, drift in {"score": score, **features}.items():
+        for tail, ratio in drift.tails.items():
+            TAIL.labels(name, tail).set(ratio)
 
 
 def clear() -> None:
     """No drift: not a number, which neither panels nor alerts take for a value."""
     SCORE.set(float("nan"))
-    for gauge in (FEATURE, SCORE_TAIL, FEATURE_TAIL, MISSING):
+    for gauge in (FEATURE, TAIL, MISSING):
         gauge.clear()
     ROWS.set(0)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from monitoring.__main__ import FEATURE, MISSING, REFERENCE, ROWS, SCORE, SCORE_TAIL, clear, show
+from monitoring.__main__ import FEATURE, MISSING, REFERENCE, ROWS, SCORE, TAIL, clear, show
 from monitoring.drift import compare, drift, is_number, tails
 from monitoring.psi import index, shares
 from monitoring.sources import Distribution, Reference, Scored, parse_reference
@@ -76,7 +76,7 @@ def test_too_few_payments_or_no_reference_give_no_drift() -> None:
     for reference, minimum, rows in ((REFERENCE_OF_3, 2000, 1000), (None, 500, 0)):
         show(window, reference, minimum)
         assert math.isnan(SCORE.collect()[0].samples[0].value)
-        assert FEATURE.collect()[0].samples == SCORE_TAIL.collect()[0].samples == []
+        assert FEATURE.collect()[0].samples == TAIL.collect()[0].samples == []
         assert ROWS.collect()[0].samples[0].value == rows
     assert REFERENCE.collect()[0].samples[0].value == 0
 
