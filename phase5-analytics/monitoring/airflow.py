@@ -19,7 +19,10 @@ select
     dag_id,
     extract(epoch from max(end_date) filter (where state = 'success'))::float8,
     extract(epoch from min(coalesce(start_date, queued_at)))::float8,
-    (array_agg(state order by end_date desc) filter (where state in ('success', 'failed')))[1] = 'failed'
+    (array_agg(state order by end_date desc) filter (where state in ('success', 'failed')))[1] = 'failed',
+    extract(epoch from (
+        array_agg(end_date - start_date order by end_date desc) filter (where state = 'success')
+    )[1])::float8
 from dag_run
 group by dag_id
 """
@@ -28,12 +31,13 @@ HEARTBEATS = "select job_type, extract(epoch from max(latest_heartbeat))::float8
 
 @dataclass(frozen=True)
 class Dag:
-    """What is known of a DAG's runs; times are seconds since 1970, None where there is none."""
+    """What is known of a DAG's runs; times are seconds since 1970. What there is not is None."""
 
     name: str
     last_success: float | None
     first_run: float | None
     last_run_failed: bool | None
+    success_seconds: float | None  # how long the last successful run took
 
 
 def airflow_metrics(settings: Settings) -> list[Metric]:
@@ -55,16 +59,22 @@ def families(dags: list[Dag], heartbeats: dict[str, float]) -> list[Metric]:
     failed = GaugeMetricFamily(
         "airflow_dag_last_run_failed", "1 if the run that ended last has failed", labels=["dag_id"]
     )
+    took = GaugeMetricFamily("airflow_dag_last_success_seconds", "How long that run took", labels=["dag_id"])
     beats = GaugeMetricFamily(
         "airflow_heartbeat_timestamp_seconds", "The newest heartbeat of a kind of job", labels=["job_type"]
     )
     for dag in dags:
-        for family, value in ((success, dag.last_success), (first, dag.first_run), (failed, dag.last_run_failed)):
+        for family, value in (
+            (success, dag.last_success),
+            (first, dag.first_run),
+            (failed, dag.last_run_failed),
+            (took, dag.success_seconds),
+        ):
             if value is not None:
                 family.add_metric([dag.name], value)
     for job_type, at in heartbeats.items():
         beats.add_metric([job_type], at)
-    return [success, first, failed, beats]
+    return [success, first, failed, took, beats]
 
 
 def _answers(value: int) -> Metric:

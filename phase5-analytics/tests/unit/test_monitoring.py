@@ -61,14 +61,15 @@ def test_services_without_metrics_are_asked() -> None:
 
 def test_runs_and_heartbeats() -> None:
     dags = [
-        Dag("fraud_pipeline", last_success=2_000.0, first_run=1_000.0, last_run_failed=False),
-        Dag("model_training", last_success=None, first_run=1_500.0, last_run_failed=True),
-        Dag("lakehouse_maintenance", last_success=None, first_run=None, last_run_failed=None),
+        Dag("fraud_pipeline", last_success=2_000.0, first_run=1_000.0, last_run_failed=False, success_seconds=61.5),
+        Dag("model_training", last_success=None, first_run=1_500.0, last_run_failed=True, success_seconds=None),
+        Dag("lakehouse_maintenance", last_success=None, first_run=None, last_run_failed=None, success_seconds=None),
     ]
     seen = registry(*families(dags, {"SchedulerJob": 2_100.0})).get_sample_value
     last, failed = "airflow_dag_last_success_timestamp_seconds", "airflow_dag_last_run_failed"
     assert seen(last, {"dag_id": "fraud_pipeline"}) == 2_000
     assert seen(last, {"dag_id": "model_training"}) is None
+    assert seen("airflow_dag_last_success_seconds", {"dag_id": "fraud_pipeline"}) == 61.5
     assert seen(failed, {"dag_id": "fraud_pipeline"}) == 0
     assert seen(failed, {"dag_id": "model_training"}) == 1
     assert seen(failed, {"dag_id": "lakehouse_maintenance"}) is None
