@@ -39,6 +39,6 @@ def count_all(store: redis.Redis) -> None:
     if report := store.get(REPORT_KEY):
         found: dict[str, Any] = json.loads(report)
         metrics.CHECKED.set(found["checked"])
-        for outcome in ("repaired", "ahead"):
+        for outcome in metrics.OUTCOMES:
             metrics.DIFFERENT.labels(outcome).set(found[outcome])
         metrics.RECONCILED.set(found["at"])

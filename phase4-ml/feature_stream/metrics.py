@@ -30,7 +30,11 @@ SCATTERED = Gauge(
 USERS = Gauge("feature_stream_users", "Users whose payments Redis has")
 MEMORY = Gauge("feature_stream_redis_bytes", "Memory that Redis uses for everything")
 CHECKED = Gauge("feature_stream_reconciled_users", "Users that the last reconciliation compared with Gold")
+OUTCOMES = ("repaired", "ahead")
 DIFFERENT = Gauge("feature_stream_different_users", "Those whose features differed from Gold's", ["outcome"])
+for outcome in OUTCOMES:
+    # Like the users compared: 0 before the first reconciliation.
+    DIFFERENT.labels(outcome)
 RECONCILED = Gauge("feature_stream_reconciled_timestamp_seconds", "When the last reconciliation ended")
 FILLING = Gauge("feature_stream_filling", "1 while an empty Redis is filled from Bronze")
 TO_FILL = Gauge("feature_stream_payments_to_fill", "Payments to fill it with; 0 until they are counted")
