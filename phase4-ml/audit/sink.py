@@ -1,4 +1,4 @@
-"""The table `predictions` in Postgres, and the explainer's work.
+"""The table `predictions` in Postgres, and the explainer's work. Migrations create both (fraud_db/).
 
 Storing a line twice changes nothing, so what a crash interrupts is repeated. Downstream, model_quality/ and shadow/
 read the rows in the order of their positions (positions.py).
@@ -17,7 +17,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_whe
 from tenacity.nap import sleep_using_event
 
 from audit.positions import STORING
-from audit.tables import create_tables
 
 log = logging.getLogger("audit")
 
@@ -109,9 +108,7 @@ class Sink:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            connection = connect(self._settings, "fraud-api")
-            create_tables(connection)
-            self._connection = connection
+            self._connection = connect(self._settings, "fraud-api")
         return self._connection
 
     def _warn_once(self, attempt: RetryCallState) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from audit import spool
 from audit.prediction_log import PredictionLog
-from audit.tables import create_tables
-from fraud_common.postgres import connect
 from predictions import line
 from serving.settings import Settings
 from serving_stack import POSTGRES_HOST, select, wait_until
@@ -18,11 +16,7 @@ from serving_stack import POSTGRES_HOST, select, wait_until
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(state_dir=tmp_path, postgres_host=POSTGRES_HOST)
-    connection = connect(settings, "tests")
-    create_tables(connection)
-    connection.close()
-    return settings
+    return Settings(state_dir=tmp_path, postgres_host=POSTGRES_HOST)
 
 
 @pytest.fixture
