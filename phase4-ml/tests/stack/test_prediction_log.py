@@ -48,8 +48,8 @@ def files(settings: Settings) -> list[Path]:
 
 def test_appended_is_stored_and_a_stop_leaves_nothing_to_do(settings: Settings, log: PredictionLog, run: str) -> None:
     log.start()
-    log.append(line(run), 1)
-    log.append(line(run) + line(run), 2)
+    log.append(line(run))
+    log.append(line(run) + line(run))
     wait_until(lambda: stored(run) == 3, "stored", 20)
 
 
@@ -65,9 +65,9 @@ def test_files_of_the_dead_are_stored_once_without_their_torn_end(
 
 def test_the_living_keep_their_files(settings: Settings, log: PredictionLog, run: str) -> None:
     other = PredictionLog(settings)
-    other.append(line(run), 1)
+    other.append(line(run))
     log.start()
-    log.append(line(f"{run}-own"), 1)
+    log.append(line(f"{run}-own"))
     wait_until(lambda: stored(f"{run}-own") == 1, "the own file is stored", 20)
     assert stored(run) == 0 and len(files(settings)) == 2
     other.start()
@@ -78,7 +78,7 @@ def test_the_living_keep_their_files(settings: Settings, log: PredictionLog, run
 def test_tiers_medium_and_high_wait_for_reasons_once(log: PredictionLog, run: str) -> None:
     """The explainer finds no model that these scores are of, so it says why there are none, and goes on."""
     twice = line(run, risk_tier="high")
-    log.append(line(run) + line(run, risk_tier="medium") + twice + twice, 4)
+    log.append(line(run) + line(run, risk_tier="medium") + twice + twice)
     log.start()
     wait_until(lambda: stored(run) == 3, "stored", 20)
     reasons = (
@@ -89,7 +89,7 @@ def test_tiers_medium_and_high_wait_for_reasons_once(log: PredictionLog, run: st
 
 
 def test_an_invalid_line_does_not_block_the_others(log: PredictionLog, run: str) -> None:
-    log.append(line(run) + b"garbage\n" + line(run, amount="much") + line(run, user_id=None) + line(run), 5)
+    log.append(line(run) + b"garbage\n" + line(run, amount="much") + line(run, user_id=None) + line(run))
     log.start()
     wait_until(lambda: stored(run) == 2, "the good ones are stored", 20)
 
@@ -99,7 +99,7 @@ def test_large_files_are_closed_and_deleted(
 ) -> None:
     monkeypatch.setattr(spool, "MAX_FILE_BYTES", 2_000)
     for _ in range(50):
-        log.append(line(run), 1)
+        log.append(line(run))
     assert len(files(settings)) > 5
     log.start()
     wait_until(lambda: stored(run) == 50 and len(files(settings)) == 1, "stored and deleted", 20)
@@ -112,7 +112,7 @@ def test_a_killed_process_loses_nothing_that_was_appended(settings: Settings, lo
         "from serving.settings import Settings\n"
         "state = pathlib.Path(sys.argv[1])\n"
         "log = PredictionLog(Settings(state_dir=state, postgres_host='localhost', postgres_port=1))\n"
-        "for line in sys.stdin.buffer: log.append(line, 1)\n"
+        "for line in sys.stdin.buffer: log.append(line)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     lines = b"".join(line(run) for _ in range(1000))
