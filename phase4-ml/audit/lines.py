@@ -15,9 +15,9 @@ MAX_LINE_BYTES = 64 << 10
 
 _LINE_BREAK = ord("\n")
 _FRAGMENT = re.compile(rb"[^\n\0]+")
-_OBJECT = re.compile(r'\{"')
-# What every prediction has, and no object inside of one.
+# What every prediction has, before any object inside of it.
 _KEY = "prediction_id"
+_KEY_IN_TEXT = re.compile(f'"{_KEY}"')
 _decoder = json.JSONDecoder()
 
 
@@ -78,21 +78,21 @@ def _whole(fragment: bytes) -> list[tuple[int, int]]:
     """Where the lines of a fragment are: it is one, or torn ones and whole ones follow each other directly."""
     if _is_prediction(fragment):
         return [(0, len(fragment))]
-    text = fragment.decode(errors="surrogateescape")
-    lines = []
+    # Every byte as one character, so that positions stay the same.
+    text = fragment.decode("latin-1")
+    lines: list[tuple[int, int]] = []
     reached = 0
-    while candidate := _OBJECT.search(text, reached):
+    for key in _KEY_IN_TEXT.finditer(text):
+        start = text.rfind("{", reached, key.start())
+        if start < 0:
+            continue
         try:
-            _, end = _decoder.raw_decode(text, candidate.start())
+            _, end = _decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            end = candidate.start()
-        line = text[candidate.start() : end].encode(errors="surrogateescape")
-        if _is_prediction(line):
-            start = len(text[: candidate.start()].encode(errors="surrogateescape"))
-            lines.append((start, start + len(line)))
+            continue
+        if _is_prediction(fragment[start:end]):
+            lines.append((start, end))
             reached = end
-        else:
-            reached = candidate.start() + 1
     return lines
 
 

@@ -1,6 +1,5 @@
 """The files before Postgres: what a crash leaves behind is read by the next process, once, and in whole lines."""
 
-import os
 import random
 import resource
 import signal
@@ -116,7 +115,7 @@ def test_large_files_are_closed_and_deleted_once_stored(tmp_path: Path, monkeypa
     spool = Spool(tmp_path)
     for number in range(50):
         spool.append(row(number + 100))
-    assert len(files(tmp_path)) == 13
+    assert len(files(tmp_path)) == 11
     assert spool.waiting == len(read(spool)) == 50
     assert spool.waiting == 0
     assert len(files(tmp_path)) == 1
