@@ -13,6 +13,7 @@ from typing import Any, Literal
 from audit.prediction_log import PredictionLog
 from audit.spool import NotRecordedError
 from fastapi import FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
@@ -40,7 +41,7 @@ from serving.schemas import (
     ReadyAnswer,
     Refusal,
 )
-from serving.settings import MAX_REQUEST_BYTES, REQUEST_SECONDS, Settings
+from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, REQUEST_SECONDS, Settings
 
 DESCRIPTION = """Scores card payments for fraud.
 
@@ -104,6 +105,13 @@ _key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.
 @app.exception_handler(InvalidBodyError)
 async def _invalid(_: Request, error: InvalidBodyError) -> JSONResponse:
     return JSONResponse({"detail": error.errors}, 422)
+
+
+@app.exception_handler(RequestValidationError)
+async def _invalid_query(_: Request, error: RequestValidationError) -> JSONResponse:
+    """As FastAPI answers it, in the same form as for a body: it would repeat the input, however long that is."""
+    found = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
+    return JSONResponse({"detail": found[:MAX_ERRORS]}, 422)
 
 
 @app.exception_handler(NotRecordedError)

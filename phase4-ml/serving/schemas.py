@@ -180,7 +180,9 @@ class BatchAnswer(BaseModel):
 class InvalidField(BaseModel):
     """One thing that is wrong with the request."""
 
-    loc: list[str | int] = Field(description="Where: body, then the field; in a batch also the payment's position.")
+    loc: list[str | int] = Field(
+        description="Where: body or query, then the field; in a batch also the payment's position."
+    )
     msg: str
     type: str
 

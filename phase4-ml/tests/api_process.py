@@ -66,6 +66,17 @@ def own_api(state_dir: Path, **settings: Any) -> Iterator[httpx2.Client]:
         yield api.client
 
 
+def metric_of(client: httpx2.Client, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    total = 0.0
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith((name + "{", name + " ")) and all(
+            f'{key}="{value}"' in line for key, value in labels.items()
+        ):
+            total += float(line.rpartition(" ")[2])
+    return total
+
+
 def _answers(client: httpx2.Client) -> bool:
     try:
         return client.get("/health").status_code == 200
