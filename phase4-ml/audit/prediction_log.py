@@ -145,6 +145,7 @@ class PredictionLog:
         used = self._spool.used()
         disk = os.statvfs(self._spool.folder)
         metrics.AUDIT_BYTES.set(used)
+        metrics.QUARANTINE_BYTES.set(self._spool.quarantined)
         metrics.AUDIT_ROOM.set(max(0, min(self._spool.max_bytes - used, disk.f_bavail * disk.f_frsize)))
 
 

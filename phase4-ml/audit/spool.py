@@ -100,7 +100,8 @@ class Spool:
         self._active = self._reading = self._new_file()
         self._closed: deque[File] = deque()
         self._torn = False
-        self._used = 0
+        # Bytes, as last measured.
+        self.quarantined = self._used = 0
         self._measured_at = -MEASURED_SECONDS
         # Files that can't be read or locked; each is logged once.
         self._troubled: set[Path] = set()
@@ -147,7 +148,8 @@ class Spool:
     def used(self) -> int:
         """The bytes of all workers' files and the quarantine; what others wrote is up to a second old."""
         if time.monotonic() - self._measured_at >= MEASURED_SECONDS:
-            self._used = _size_of_folder(self.folder) + _size_of_folder(self._quarantine.folder)
+            self.quarantined = _size_of_folder(self._quarantine.folder)
+            self._used = _size_of_folder(self.folder) + self.quarantined
             self._measured_at = time.monotonic()
         return self._used
 

@@ -10,25 +10,27 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.settings import KEEP_ALIVE_SECONDS, REQUEST_SECONDS
+from serving.settings import KEEP_ALIVE_SECONDS, Settings
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with two more limits."""
+    """uvicorn's protocol with two more limits. Each connection has one."""
 
+    # Each worker makes the class for itself; uvicorn gives it no settings of ours.
+    _head_seconds = Settings().request_seconds
     _head: asyncio.TimerHandle | None = None
     _reader: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """The head of the first request is due."""
         super().connection_made(transport)
-        self._head = self._after(REQUEST_SECONDS, transport.close)
+        self._head = self._after(self._head_seconds, transport.close)
 
     def on_message_begin(self) -> None:
         """The rest of a request's head is due."""
         super().on_message_begin()
         if self._head is None:
-            self._head = self._after(REQUEST_SECONDS, self.transport.close)
+            self._head = self._after(self._head_seconds, self.transport.close)
 
     def on_headers_complete(self) -> None:
         """From here on it is the middleware's."""

@@ -41,7 +41,7 @@ from serving.schemas import (
     ReadyAnswer,
     Refusal,
 )
-from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, REQUEST_SECONDS, Settings
+from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, Settings
 
 DESCRIPTION = """Scores card payments for fraud.
 
@@ -97,7 +97,9 @@ def _body_of(model: type[BaseModel]) -> dict[str, Any]:
 
 # /docs has all its files from here, so it works without the internet.
 app = FastAPIOffline(redoc_url=None, title="Fraud API", description=DESCRIPTION, version="1", lifespan=_running)
-app.add_middleware(RequestChecks, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES, max_seconds=REQUEST_SECONDS)
+app.add_middleware(
+    RequestChecks, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES, max_seconds=settings.request_seconds
+)
 # The middleware checks the key; this documents it.
 _key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
 

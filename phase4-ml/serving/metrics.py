@@ -99,6 +99,9 @@ _QUARANTINED = Counter(
     ["reason"],
 )
 QUARANTINED = {reason: _QUARANTINED.labels(reason) for reason in ("damaged", "refused")}
+QUARANTINE_BYTES = Gauge(
+    "fraud_audit_quarantine_bytes", "Size of the quarantine until somebody empties it", multiprocess_mode="livemax"
+)
 AUDIT_BYTES = Gauge(
     "fraud_audit_log_bytes", "Size of the log of all workers, and of its quarantine", multiprocess_mode="livemax"
 )

@@ -146,13 +146,13 @@ class Predictor:
             for request, known, score in zip(requests, features, scores, strict=True)
         ]
         answers, lines = [], []
-        for number, each in enumerate(scored, start=1):
-            answers.append(make_answer(each, elapsed))
-            lines.append(audit_line(each, answers[-1]))
+        for number, payment in enumerate(scored, start=1):
+            answers.append(make_answer(payment, elapsed))
+            lines.append(audit_line(payment, answers[-1]))
             await _yield_to_others(number)
         await self._log.record(b"".join(lines))
-        for each, answer in zip(scored, answers, strict=True):
-            _count(each, answer)
+        for payment, answer in zip(scored, answers, strict=True):
+            _count(payment, answer)
         metrics.BATCH_LATENCY.observe(elapsed)
         return orjson.dumps({"predictions": [answer | NO_REASONS for answer in answers]})
 

@@ -10,8 +10,6 @@ MAX_BATCH = 1000
 # A payment has 11; what is beyond these is not even looked at.
 MAX_KEYS = 32
 MAX_ERRORS = 20
-# How long a client may take to send a request.
-REQUEST_SECONDS = 10.0
 # How long a connection may be idle, or its client not read an answer.
 KEEP_ALIVE_SECONDS = 75
 
@@ -29,6 +27,8 @@ class Settings(RedisSettings, PostgresSettings, ModelSettings):
 
     api_workers: int = Field(default=2, ge=1, le=64)
     api_port: int = Field(default=8000, ge=1, le=65535)
+    # How long a client may take to send the head of a request, and its body.
+    request_seconds: float = Field(default=10.0, gt=0)
     # Empty: no key is required.
     api_key: str = ""
     # How long a request waits for Redis before it uses the defaults.

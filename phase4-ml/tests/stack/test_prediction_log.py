@@ -1,11 +1,13 @@
 """From the spool to Postgres: what a crash leaves behind is stored once, and an invalid line blocks no others."""
 
+import random
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from audit import spool
 from audit.prediction_log import PredictionLog
@@ -92,6 +94,34 @@ def test_an_invalid_line_does_not_block_the_others(log: PredictionLog, run: str)
     log.append(line(run) + b"garbage\n" + line(run, amount="much") + line(run, user_id=None) + line(run))
     log.start()
     wait_until(lambda: stored(run) == 2, "the good ones are stored", 20)
+
+
+def test_damage_costs_nothing_that_is_whole(settings: Settings, log: PredictionLog, run: str) -> None:
+    """B5: zeros as after a power cut, torn lines, bytes without an end, and lines that Postgres never takes."""
+    # An index takes no text that is so long and can't be compressed.
+    too_long = random.Random(1).randbytes(20_000).hex()
+    refused = [line("a\0b"), line(too_long), line(run, amount="much"), line(run, predicted_at="2024-02-30T00:00:00Z")]
+    damaged = [
+        bytes(163_840),
+        line(run)[:100],
+        line(run)[:100] + b"\0" + line(run)[101:],
+        b"x" * 163_840 + b"\n",
+        b"\xff\xfe",
+    ]
+    pieces = [piece for each in (*damaged, *refused) for piece in (line(run), each)]
+    left = settings.state_dir / "predictions" / f"{uuid.uuid4()}.jsonl"
+    left.write_bytes(b"".join([*pieces, line(run), line(run)[:50]]))
+    log.start()
+    wait_until(lambda: stored(run) == len(damaged) + len(refused) + 1 and not left.exists(), "the whole lines", 20)
+    kept = [
+        orjson.loads(each)
+        for file in (settings.state_dir / "quarantine").iterdir()
+        for each in file.read_text().splitlines()
+    ]
+    reasons = [each["reason"] for each in kept]
+    assert reasons.count("refused") == len(refused) and reasons.count("damaged") >= len(damaged) + 1
+    log.append(line(run))
+    wait_until(lambda: stored(run) == len(damaged) + len(refused) + 2, "it goes on", 20)
 
 
 def test_large_files_are_closed_and_deleted(
