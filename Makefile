@@ -52,7 +52,7 @@ push: ## Share the images of this commit through IMAGE_REGISTRY
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -67,6 +67,8 @@ phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
 phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
+fuzz: ## [REQUESTS=5000] [SEED=1]: so many generated requests to the API; none may be an error of ours
+	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K=fuzz infra/scripts/test.sh 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff

@@ -1,27 +1,36 @@
-"""What every request passes first: the API key, the size limit, and the count of answers by status."""
+"""What every request passes first: the API key, limits of size and time, and the count of answers by status."""
 
+import asyncio
 import hmac
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
 
 # Other paths are counted together: clients may ask for any.
 COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
+# The client hung up before it had sent its request: no answer, and no error of ours. The number is nginx's.
+CLIENT_CLOSED_REQUEST = 499
 
 
 class TooLargeError(Exception):
     """The body is larger than allowed."""
 
 
+class TooSlowError(Exception):
+    """The body did not arrive in time."""
+
+
 class RequestChecks:
     """Pure ASGI: no request is read or parsed before it has passed the checks."""
 
-    def __init__(self, app: ASGIApp, api_key: str, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, api_key: str, max_bytes: int, max_seconds: float) -> None:
         self._app = app
         self._key = api_key.encode()
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
         self._counters: dict[tuple[str, int], metrics.Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,15 +65,24 @@ class RequestChecks:
                 await _refuse(
                     counted_send, 413, f"the request is larger than {self._max_bytes} bytes; send it in parts"
                 )
+        except TooSlowError:
+            await _refuse(counted_send, 408, f"the request did not arrive within {self._max_seconds:.0f} seconds")
+        except ClientDisconnect:
+            status = CLIENT_CLOSED_REQUEST
         finally:
             self._count(path, status)
 
     def _limited(self, receive: Receive) -> Receive:
         read = 0
+        deadline = asyncio.get_running_loop().time() + self._max_seconds
 
         async def limited() -> Message:
             nonlocal read
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise TooSlowError from None
             read += len(message.get("body", b""))
             if read > self._max_bytes:
                 raise TooLargeError
@@ -84,7 +102,7 @@ async def _refuse(send: Send, status: int, detail: str) -> None:
     body = orjson.dumps({"detail": detail})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     # The rest of the request is not read.
-    if status == 413:
+    if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

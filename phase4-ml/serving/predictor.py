@@ -115,7 +115,7 @@ class Predictor:
         elapsed = time.perf_counter() - started
         scored = Scored(request, features, model, score)
         answer = make_answer(scored, elapsed)
-        self._log.append(audit_line(scored, answer), 1)
+        await self._log.record(audit_line(scored, answer))
         _count(scored, answer)
         metrics.LATENCY.observe(elapsed)
         if not explain:
@@ -141,17 +141,20 @@ class Predictor:
         else:
             scores = model.probabilities(matrix)
         elapsed = time.perf_counter() - started
+        scored = [
+            Scored(request, known, model, score)
+            for request, known, score in zip(requests, features, scores, strict=True)
+        ]
         answers, lines = [], []
-        for number, (request, known, score) in enumerate(zip(requests, features, scores, strict=True), start=1):
-            scored = Scored(request, known, model, score)
-            answer = make_answer(scored, elapsed)
-            answers.append(answer | NO_REASONS)
-            lines.append(audit_line(scored, answer))
-            _count(scored, answer)
+        for number, payment in enumerate(scored, start=1):
+            answers.append(make_answer(payment, elapsed))
+            lines.append(audit_line(payment, answers[-1]))
             await _yield_to_others(number)
-        self._log.append(b"".join(lines), len(lines))
+        await self._log.record(b"".join(lines))
+        for payment, answer in zip(scored, answers, strict=True):
+            _count(payment, answer)
         metrics.BATCH_LATENCY.observe(elapsed)
-        return orjson.dumps({"predictions": answers})
+        return orjson.dumps({"predictions": [answer | NO_REASONS for answer in answers]})
 
 
 def subjects_of(request: PaymentRequest) -> Subjects:

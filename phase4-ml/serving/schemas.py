@@ -16,9 +16,10 @@ from fraud_common.payments import (
 )
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema
 
-from serving.settings import MAX_BATCH
+from serving.settings import MAX_BATCH, MAX_ERRORS
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=f"^{ID_PATTERN}$")]
+BATCH_SIZE = Field(min_length=1, max_length=MAX_BATCH)
 # decimal(12, 2) on the wire.
 Amount = Annotated[float, Field(strict=True, ge=0.01, le=MAX_AMOUNT_CENTS / 100, allow_inf_nan=False)]
 
@@ -124,7 +125,7 @@ class BatchRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"transactions": [PAYMENT_EXAMPLE, FULL_PAYMENT_EXAMPLE]}]}
     )
 
-    transactions: list[PaymentRequest] = Field(min_length=1, max_length=MAX_BATCH)
+    transactions: Annotated[list[PaymentRequest], BATCH_SIZE]
 
 
 class Reason(BaseModel):
@@ -179,7 +180,9 @@ class BatchAnswer(BaseModel):
 class InvalidField(BaseModel):
     """One thing that is wrong with the request."""
 
-    loc: list[str | int] = Field(description="Where: body, then the field; in a batch also the payment's position.")
+    loc: list[str | int] = Field(
+        description="Where: body or query, then the field; in a batch also the payment's position."
+    )
     msg: str
     type: str
 
@@ -187,7 +190,9 @@ class InvalidField(BaseModel):
 class InvalidAnswer(BaseModel):
     """The answer to bad input."""
 
-    detail: list[InvalidField]
+    detail: list[InvalidField] = Field(
+        max_length=MAX_ERRORS, description=f"The first {MAX_ERRORS} errors; what follows them was not checked."
+    )
 
 
 class Refusal(BaseModel):
