@@ -59,6 +59,9 @@ BATCH_LATENCY = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )
 REQUESTS = Counter("fraud_requests", "Answers by path and HTTP status", ["path", "status"])
+RATE_LIMITED = Counter(
+    "fraud_rate_limited", "Requests refused because their key has used up API_RATE_LIMIT, by its position", ["key"]
+)
 ERRORS = Counter(
     "fraud_errors",
     "Failures that a fall-back covered, by part: redis, snapshot, model, postgres, prediction_log, explainer",
