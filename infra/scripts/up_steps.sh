@@ -79,7 +79,7 @@ prepare_tls_proxy() {
       die "the API can't be reached by TLS for the reason above; correct TLS_CERTIFICATE and TLS_KEY in .env"
   else
     # Of a start with TLS.
-    docker compose rm --stop --force tls-proxy >/dev/null 2>&1
+    docker compose rm --stop --force tls-proxy >/dev/null 2>&1 || true
   fi
 }
 

@@ -33,8 +33,8 @@ class ApiKeys:
 def offered_key(method: str, headers: Mapping[bytes, bytes]) -> bytes:
     """The key of a request: the header X-API-Key or, of a page, the password of HTTP's basic authentication.
 
-    Browsers and Prometheus can send the latter only. A browser adds it to requests that other sites make, so it does not
-    count for a POST.
+    Browsers and Prometheus can send the latter only. A browser adds it to requests that other sites make, so it is not
+    accepted for a POST.
     """
     if key := headers.get(b"x-api-key"):
         return key
