@@ -113,5 +113,5 @@ redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each ki
 	@docker compose exec fraud-api python3 -m feature_store.redis_features $${USER_ID:+--user "$$USER_ID"}
 feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what features are worth, by group and by scenario
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
-world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards]: what a model reaches in simulated worlds; no stack
+world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh

@@ -52,6 +52,32 @@ def test_everything_is_scraped() -> None:
     print(f"| targets | {len(targets())} up |")
 
 
+def values(expr: str) -> dict[str, float]:
+    """The values of a query by what tells its series apart."""
+    answer = httpx2.get(f"{PROMETHEUS}/api/v1/query", params={"query": expr}).raise_for_status()
+    return {
+        next(
+            (series["metric"][name] for name in ("service", "job_type", "dag_id") if name in series["metric"]), ""
+        ): float(series["value"][1])
+        for series in answer.json()["data"]["result"]
+    }
+
+
+def test_what_exports_no_metrics_is_watched() -> None:
+    """Field cases I2 and I6: services are asked, and Airflow's runs are read from its database."""
+    asked = {"mlflow", "schema-registry", "superset", "airflow-api-server", "training"}
+    wait_until(
+        lambda: values("probe_success") == dict.fromkeys(asked, 1.0), f"all answer: {values('probe_success')}", 90
+    )
+    jobs = {"SchedulerJob", "DagProcessorJob", "TriggererJob"}
+    assert jobs <= set(values("time() - airflow_heartbeat_timestamp_seconds < 120"))
+    assert "fraud_pipeline" in values("time() - airflow_dag_last_success_timestamp_seconds < 7200")
+    assert firing().isdisjoint(
+        {"ServiceDown", "AirflowDown", "AirflowUnwatched", "PostgresDown", "RedisDown", "RulesFail"}
+    )
+    assert "Watchdog" in firing()
+
+
 def superset() -> httpx2.Client:
     """A client with an administrator's session."""
     login = {

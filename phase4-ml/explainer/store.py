@@ -1,6 +1,6 @@
 """The table `prediction_reasons`: predictions of tier medium and high that wait for their reasons, and then have them.
 
-audit/sink.py creates it, and adds a row in the transaction that stores the prediction; so none is forgotten.
+audit/sink.py adds a row in the transaction that stores the prediction; so none is forgotten.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ from serving.reasons import Reason
 
 from explainer.explain import Prediction
 
-# The API creates the tables with its first prediction.
-EXISTS = "select to_regclass('prediction_reasons') is not null"
 WAITING = """
 select prediction_id::text, model_version, fraud_probability, features
 from prediction_reasons
@@ -67,9 +65,6 @@ def open_connection(settings: PostgresSettings) -> Connection:
 def waiting(connection: Connection, limit: int) -> list[Waiting]:
     """The predictions that have waited the longest."""
     with connection, connection.cursor() as cursor:
-        cursor.execute(EXISTS)
-        if cursor.fetchall() == [(False,)]:
-            return []
         cursor.execute(WAITING, (limit,))
         return [Waiting(each, Prediction(*prediction)) for each, *prediction in cursor.fetchall()]
 
@@ -85,9 +80,6 @@ def store(connection: Connection, explained: Sequence[Explained]) -> None:
 def backlog_age(connection: Connection) -> float:
     """How many seconds ago the oldest prediction that waits was made; 0 if none does."""
     with connection, connection.cursor() as cursor:
-        cursor.execute(EXISTS)
-        if cursor.fetchall() == [(False,)]:
-            return 0.0
         cursor.execute(AGE)
         ((seconds,),) = cursor.fetchall()
         return seconds

@@ -7,6 +7,7 @@ every request.
 import os
 from pathlib import Path
 
+from fraud_common.memory import ContainerMemory
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -59,14 +60,17 @@ BATCH_LATENCY = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )
 REQUESTS = Counter("fraud_requests", "Answers by path and HTTP status", ["path", "status"])
+# Of what alerts and dashboards ask for, the counters are 0 before the first event, or the first would not be seen.
+for path in ("/predict", "/predict/batch"):
+    for status in (200, 422, 500, 503):
+        REQUESTS.labels(path, str(status))
 RATE_LIMITED = Counter(
     "fraud_rate_limited", "Requests refused because their key has used up API_RATE_LIMIT, by its position", ["key"]
 )
-ERRORS = Counter(
-    "fraud_errors",
-    "Failures that a fall-back covered, by part: redis, snapshot, model, postgres, prediction_log, explainer",
-    ["part"],
-)
+PARTS = ("redis", "snapshot", "model", "postgres", "prediction_log", "explainer")
+ERRORS = Counter("fraud_errors", f"Failures that a fall-back covered, by part: {', '.join(PARTS)}", ["part"])
+for part in PARTS:
+    ERRORS.labels(part)
 CACHE_HITS = Counter("fraud_redis_cache_hits", "Predictions whose user had a snapshot in Redis")
 CACHE_MISSES = Counter("fraud_redis_cache_misses", "Predictions whose user had none, or without an answer from Redis")
 BREAKER_OPEN = Gauge(
@@ -107,4 +111,5 @@ def exposition() -> bytes:
     multiprocess.MultiProcessCollector(registry)
     # Of the process that all workers share, so that restarts of the service are visible.
     ProcessCollector(pid=os.getppid, registry=registry)
+    registry.register(ContainerMemory())
     return generate_latest(registry)

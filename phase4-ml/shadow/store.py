@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from audit.positions import stored_until
-from audit.tables import create_tables
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
 from psycopg2.errors import LockNotAvailable
@@ -66,14 +65,12 @@ class ShadowScore:
 
 
 def open_connection(settings: PostgresSettings) -> Connection:
-    """A connection to the API's database, with its tables.
+    """A connection to the API's database.
 
     Raises:
         psycopg2.Error: Postgres does not answer, or refuses it.
     """
-    connection = connect(settings, "shadow")
-    create_tables(connection)
-    return connection
+    return connect(settings, "shadow")
 
 
 def begin(connection: Connection, version: str) -> bool:

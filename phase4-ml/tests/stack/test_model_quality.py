@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import psycopg2
 import pytest
 from audit.positions import stored_until
 from audit.prediction_log import PredictionLog
@@ -88,10 +87,7 @@ def predict(log: PredictionLog, version: str, predictions: dict[str, tuple[str, 
 
 
 def stored(version: str) -> int:
-    try:
-        return select("select count(*) from predictions where model_version = %s", version)[0][0]
-    except psycopg2.errors.UndefinedTable:  # made with the first prediction
-        return 0
+    return select("select count(*) from predictions where model_version = %s", version)[0][0]
 
 
 @pytest.fixture

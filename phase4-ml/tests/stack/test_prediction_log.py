@@ -4,13 +4,12 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from audit import spool
 from audit.prediction_log import PredictionLog
-from audit.tables import create_tables
-from fraud_common.postgres import connect
 from predictions import line
 from serving.settings import Settings
 from serving_stack import POSTGRES_HOST, select, wait_until
@@ -18,11 +17,7 @@ from serving_stack import POSTGRES_HOST, select, wait_until
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(state_dir=tmp_path, postgres_host=POSTGRES_HOST)
-    connection = connect(settings, "tests")
-    create_tables(connection)
-    connection.close()
-    return settings
+    return Settings(state_dir=tmp_path, postgres_host=POSTGRES_HOST)
 
 
 @pytest.fixture
@@ -86,6 +81,48 @@ def test_tiers_medium_and_high_wait_for_reasons_once(log: PredictionLog, run: st
         "using (prediction_id) where transaction_id = %s order by risk_tier"
     )
     wait_until(lambda: select(reasons, run) == [("high", [], True), ("medium", [], True)], "explained", 30)
+
+
+def test_every_minute_is_counted_once_by_what_charts_group_by(settings: Settings, log: PredictionLog, run: str) -> None:
+    """Field case I9; also what is stored twice, by two processes, and while other lines are refused."""
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=5)
+    first, second = (f"{minute + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}" for seconds in (1, 61))
+    high = {"risk_tier": "high", "fraud_probability": 1.0, "model_version": run}
+    twice = line(run, predicted_at=first, **high)
+    log.append(twice + line(run, predicted_at=first, amount=2.5, **high), 2)
+    log.append(line(run, predicted_at=first, amount="much", **high), 1)
+    log.append(line(run, predicted_at=second, model_version=run, fraud_probability=0.07), 1)
+    long_ago = f"{minute - timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"
+    log.append(line(run, predicted_at=long_ago, model_version=run), 1)
+    other = PredictionLog(settings)
+    other.append(twice + line(run, predicted_at=first, amount=10, **high), 2)
+    log.start()
+    other.start()
+    wait_until(lambda: stored(run) == 5, "stored", 20)
+    other.close()
+    counted = (
+        "select minute, risk_tier, score_band, payments, amount, fraud_probability from prediction_minutes "
+        "where model_version = %s order by 1"
+    )
+    assert select(counted, run) == [
+        (minute, "high", 0.95, 3, 14.0, 3.0),
+        (minute + timedelta(minutes=1), "low", 0.05, 1, 1.5, 0.07),
+    ]
+
+
+def test_old_minutes_are_deleted(settings: Settings, log: PredictionLog, run: str) -> None:
+    connection = connect(settings, "tests")
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "insert into prediction_minutes "
+            "values (now() - interval '3 days', 'low', 'stream', %s, false, 0, 1, 1, 0, 0)",
+            (run,),
+        )
+    connection.close()
+    log.append(line(run), 1)
+    log.start()
+    wait_until(lambda: stored(run) == 1, "stored", 20)
+    assert select("select count(*) from prediction_minutes where model_version = %s", run) == [(0,)]
 
 
 def test_an_invalid_line_does_not_block_the_others(log: PredictionLog, run: str) -> None:
