@@ -40,7 +40,7 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
-.PHONY: backup restore pull push addresses
+.PHONY: backup restore pull push addresses ports
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
@@ -51,6 +51,8 @@ push: ## Share the images of this commit through IMAGE_REGISTRY
 	@infra/scripts/push.sh $(PHASE5)
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
+ports: ## What each published port gives without credentials, tried
+	@infra/scripts/ports.sh
 
 .PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once

@@ -10,6 +10,7 @@ from pathlib import Path
 from fraud_common.errors import one_line_errors
 from fraud_common.settings import load_settings
 
+from serving.rate_limit import SHARED_FILE
 from serving.settings import KEEP_ALIVE_SECONDS, Settings
 
 # In memory: the workers write their metrics there at every request.
@@ -23,6 +24,7 @@ def main() -> None:
         settings = load_settings(Settings)
     shutil.rmtree(METRICS_FOLDER, ignore_errors=True)
     METRICS_FOLDER.mkdir(parents=True)
+    SHARED_FILE.unlink(missing_ok=True)
     # prometheus_client reads it once, when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(METRICS_FOLDER)
 

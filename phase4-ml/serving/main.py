@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serving import metrics
+from serving.api_keys import ApiKeys
 from serving.background import keep_running
 from serving.bodies import InvalidBodyError, read_batch, read_payment
 from serving.explain_client import ExplainClient
@@ -31,6 +32,7 @@ from serving.feature_client import FeatureClient
 from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
 from serving.predictor import Predictor
+from serving.rate_limit import RateLimit, shared_numbers
 from serving.rules_1 import VERSION as RULES_VERSION
 from serving.schemas import (
     BatchAnswer,
@@ -48,11 +50,14 @@ DESCRIPTION = """Scores card payments for fraud.
 `POST /predict` answers in milliseconds with the user's and merchant's features from Redis, the model under the alias
 `production` in MLflow, and fall-backs for both. Every answer is recorded in the table `predictions`.
 """
-REFUSALS = {
+NO_KEY: dict[int | str, dict[str, Any]] = {
     401: {"model": Refusal, "description": "The API key is missing or wrong."},
+}
+REFUSALS = NO_KEY | {
     408: {"model": Refusal, "description": "The request did not arrive in time."},
     413: {"model": Refusal, "description": "The request is too large."},
     422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
+    429: {"model": Refusal, "description": "The key has used up its rate; `Retry-After` says how long to wait."},
     503: {"model": Refusal, "description": "With AUDIT_FSYNC=on: the prediction can't be recorded. Try again later."},
 }
 
@@ -97,11 +102,13 @@ def _body_of(model: type[BaseModel]) -> dict[str, Any]:
 
 # /docs has all its files from here, so it works without the internet.
 app = FastAPIOffline(redoc_url=None, title="Fraud API", description=DESCRIPTION, version="1", lifespan=_running)
+_keys = ApiKeys(settings.caller_keys, settings.api_internal_key)
+_limit = RateLimit(settings.api_rate_limit, shared_numbers(len(_keys.names))) if settings.api_rate_limit else None
 app.add_middleware(
-    RequestChecks, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES, max_seconds=settings.request_seconds
+    RequestChecks, keys=_keys, limit=_limit, max_bytes=MAX_REQUEST_BYTES, max_seconds=settings.request_seconds
 )
 # The middleware checks the key; this documents it.
-_key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
+_key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if _keys.required else []
 
 
 @app.exception_handler(InvalidBodyError)
@@ -151,6 +158,9 @@ async def predict(request: Request, explain: bool = False) -> Response:
 async def predict_batch(request: Request) -> Response:
     """Score up to 1,000 payments; the answers are in the same order."""
     payments = read_batch(await request.body())
+    # The first one is counted already.
+    if charge := request.scope.get("charge"):
+        charge(len(payments) - 1)
     return Response(await request.app.state.predictor.predict_batch(payments), media_type="application/json")
 
 
@@ -160,7 +170,7 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.get("/ready")
+@app.get("/ready", responses=NO_KEY, dependencies=_key)
 async def ready(request: Request) -> ReadyAnswer:
     """Whether this worker can score, with which model, and what is degraded."""
     state = request.app.state
@@ -173,7 +183,7 @@ async def ready(request: Request) -> ReadyAnswer:
     return ReadyAnswer(status="degraded" if degraded else "ok", model_version=version, degraded=degraded)
 
 
-@app.get("/metrics", response_class=PlainTextResponse)
+@app.get("/metrics", response_class=PlainTextResponse, responses=NO_KEY, dependencies=_key)
 async def prometheus() -> Response:
     """Metrics of all workers in the Prometheus text format."""
     return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)

@@ -68,6 +68,9 @@ REQUESTS = Counter(
 for path in ("/predict", "/predict/batch"):
     for status in (200, 422, 500, 503):
         REQUESTS.labels(path, str(status))
+RATE_LIMITED = Counter(
+    "fraud_rate_limited", "Requests refused because their key has used up API_RATE_LIMIT, by its position", ["key"]
+)
 PARTS = ("redis", "snapshot", "model", "postgres", "prediction_log", "explainer")
 ERRORS = Counter("fraud_errors", f"Failures that a fall-back covered, by part: {', '.join(PARTS)}", ["part"])
 for part in PARTS:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fraud_common.settings import MlflowSettings, PostgresSettings, RedisSettings
-from pydantic import Field
+from pydantic import Field, field_validator
 
 MAX_REQUEST_BYTES = 1_048_576
 MAX_BATCH = 1000
@@ -30,7 +30,12 @@ class Settings(RedisSettings, PostgresSettings, ModelSettings):
     # How long a client may take to send the head of a request, and its body.
     request_seconds: float = Field(default=10.0, gt=0)
     # Empty: no key is required.
+    # One key, or several divided by commas. Empty: no key is required.
     api_key: str = ""
+    # The key of the platform's own services.
+    api_internal_key: str = ""
+    # Payments a second that each key may have scored; 0 is no limit.
+    api_rate_limit: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     # How long a request waits for Redis before it uses the defaults.
     redis_deadline_ms: float = Field(default=20.0, gt=0)
     explainer_url: str = "http://explainer:8001"
@@ -40,3 +45,19 @@ class Settings(RedisSettings, PostgresSettings, ModelSettings):
     audit_max_mb: int = Field(default=4096, ge=16)
     # How long a request with ?explain=true waits for its reasons.
     explain_deadline_ms: float = Field(default=1000.0, gt=0)
+
+    @field_validator("api_key")
+    @classmethod
+    def _has_a_key(cls, value: str) -> str:
+        if value and not _keys(value):
+            raise ValueError("there is no key in it; leave it empty to require none")
+        return value
+
+    @property
+    def caller_keys(self) -> list[str]:
+        """The keys that callers may have."""
+        return _keys(self.api_key)
+
+
+def _keys(text: str) -> list[str]:
+    return [key for key in (each.strip() for each in text.split(",")) if key]
