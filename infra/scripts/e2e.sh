@@ -3,6 +3,7 @@
 # everything, drills in short form, then taken down. Leaves reports/e2e.md with what was checked and how long it took.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/counts.sh"
 
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.
@@ -84,6 +85,13 @@ $(<reports/e2e-panels.log)"
 }
 timed "no panel of the dashboards is empty" panels_filled
 timed "checks and drills of phase 5" checks fraud-api-test 5
+# The stack is done; what is stopped here is not started again by make backup.
+mapfile -t others < <(docker compose ps --services --status running | grep -vxF "$(stores)")
+timed "everything but the stores stopped" docker compose --progress quiet stop "${others[@]}"
+rm -rf reports/e2e-backup
+timed "make backup" make --no-print-directory backup TO=reports/e2e-backup
+timed "make restore-drill" make --no-print-directory restore-drill FROM=reports/e2e-backup
+rm -rf reports/e2e-backup
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"
