@@ -85,6 +85,23 @@ $(<reports/e2e-panels.log)"
 }
 timed "no panel of the dashboards is empty" panels_filled
 timed "checks and drills of phase 5" checks fraud-api-test 5
+# Of this very stack: the log of every container, the metrics of the API, and none of the random secrets.
+support_archive_is_complete() {
+  local archive folder container name
+  archive="$(find reports -name 'support-*.tar.gz' | sort | tail -n 1)" folder="$(mktemp -d)"
+  tar -C "$folder" --strip-components 1 -xzf "$archive"
+  [[ ! -f "$folder/missing.txt" ]] || die "$archive lacks what did not answer: $(<"$folder/missing.txt")"
+  for container in $(docker compose ps --all --format '{{.Name}}'); do
+    [[ -f "$folder/logs/$container.log" ]] || die "$archive lacks the log of $container"
+  done
+  grep -q fraud_predictions_total "$folder/metrics/fraud-api.json" || die "$archive lacks the metrics of the API"
+  while read -r name; do
+    ! grep -rqF -- "${!name}" "$folder" || die "$name is in $archive"
+  done < <(sed -n 's/=insecure-dev-default$//p' .env.example)
+  rm -r "$folder" "$archive"
+}
+timed "make support" make --no-print-directory support
+timed "its archive is complete and has no secret" support_archive_is_complete
 # The stack is done; what is stopped here is not started again by make backup.
 mapfile -t others < <(docker compose ps --services --status running | grep -vxF "$(stores)")
 timed "everything but the stores stopped" docker compose --progress quiet stop "${others[@]}"
