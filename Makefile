@@ -40,11 +40,15 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
-.PHONY: backup restore pull push addresses ports
+.PHONY: backup restore restore-drill support pull push addresses ports
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
 	@infra/scripts/restore.sh
+restore-drill: ## FROM=folder: try a backup out beside the stack: restore it, start the stores, count everything, compare
+	@infra/scripts/restore_drill.sh
+support: ## One archive for a bug report: versions, settings without secrets, states, an hour of logs and metrics
+	@infra/scripts/support.sh
 pull: ## Take the images of this commit from IMAGE_REGISTRY instead of building them
 	@infra/scripts/pull.sh $(PHASE5)
 push: ## Share the images of this commit through IMAGE_REGISTRY
