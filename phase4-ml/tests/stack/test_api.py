@@ -187,7 +187,7 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
     assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)
 
     # While the stream is current, no snapshot is newer.
-    snapshot = replace(known_user(), as_of=AS_OF + timedelta(milliseconds=1))
+    snapshot = replace(known_user(), transactions_30d=4, as_of=AS_OF + timedelta(milliseconds=1))
     redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
     redis_client().set(PUSHED_AT_KEY, round(time.time() * 1000))
     assert post(api, late)["feature_source"] == "stream"
