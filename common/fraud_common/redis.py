@@ -11,7 +11,6 @@ from redis.retry import Retry
 from fraud_common.errors import UserError
 from fraud_common.settings import RedisSettings
 
-
 # Of maxmemory; what is above is for the feature stream alone, whose payments nothing else has in time.
 FULL_SHARE = 0.95
 

@@ -12,9 +12,10 @@ as the slowest of them. Then the stream's state is used
    began: snapshots have what arrived before that;
 3. else, if there is no snapshot of this user or merchant, for as long as a snapshot would be valid.
 
-It also needs to be whole: `history.py` finds what is gone from Redis. In all other cases the snapshot is used. The partition of a user is that of the producer: CRC32 of the key modulo the
-number of partitions, the default of librdkafka. Where the stream finds payments elsewhere, another kind of producer has
-sent them, and every user is as fresh as the slowest partition.
+It also needs to be whole: `history.py` finds what is gone from Redis. In all other cases the snapshot is used. The
+partition of a user is that of the producer: CRC32 of the key modulo the number of partitions, the default of
+librdkafka. Where the stream finds payments elsewhere, another kind of producer has sent them, and every user is as
+fresh as the slowest partition.
 """
 
 import struct

@@ -35,8 +35,9 @@ the API's feature client. Redis has every user's payments of the last 32 days, a
 
 Beside these are the batch snapshots from Gold, user_features:{user_id}, merchant_features:{merchant_id} and
 category_risks: JSON, see `features.py`. Those of users expire, so that users who are gone are forgotten; the others do
-not, since payments don't say what a merchant's category is. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}, and kept
-the newest event time of all as feature_stream:clock; the feature stream replaces both.
+not, since payments don't say what a merchant's category is. Earlier releases named user_labels:{user_id}
+user_verdicts:{user_id}, and kept the newest event time of all as feature_stream:clock; the feature stream replaces
+both.
 
 Names become numbers by a hash. Of two merchants in 10,000 the chance to share a number is 1 in 20,000; they would share
 their totals. Of 50,000 devices one pair is expected to share a number, and with it users and frauds. Within one user,

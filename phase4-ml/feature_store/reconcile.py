@@ -4,7 +4,8 @@ python -m feature_store.reconcile
 
 Upstream are mart_fraud_features and the events in Redis; downstream are the stream's metrics. The pipeline runs it
 after each push. Some users are compared feature by feature, and of all users the number of payments, so that a history
-that is gone from Redis is back after the next run. Payments that arrived late are in Redis before they are in Gold: those users are ahead, not wrong.
+that is gone from Redis is back after the next run. Payments that arrived late are in Redis before they are in Gold:
+those users are ahead, not wrong.
 """
 
 import argparse
@@ -27,8 +28,8 @@ from pydantic import Field
 from trino.dbapi import Cursor
 
 from feature_store import coverage, writer
-from feature_store.lakehouse import gold_cursor
 from feature_store.history import window_to_compare
+from feature_store.lakehouse import gold_cursor
 from feature_store.layout import (
     KEEP_MS,
     USER_EVENTS,

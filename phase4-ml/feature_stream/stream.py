@@ -334,7 +334,7 @@ def _warn_if_it_evicts(store: redis.Redis) -> None:
     memory: dict[str, Any] = store.info("memory")
     if memory["maxmemory"] and memory["maxmemory_policy"] != "noeviction":
         log.warning(
-            "redis evicts keys when it is full (maxmemory-policy %s): histories of users may vanish; set it to noeviction",
+            "redis evicts keys when it is full, so histories may vanish: set maxmemory-policy to noeviction, not %s",
             memory["maxmemory_policy"],
         )
 

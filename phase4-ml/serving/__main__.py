@@ -10,6 +10,7 @@ from pathlib import Path
 from fraud_common.errors import one_line_errors
 from fraud_common.settings import load_settings
 
+from serving.memory import require_memory
 from serving.settings import Settings
 
 # In memory: the workers write their metrics there at every request.
@@ -21,6 +22,7 @@ def main() -> None:
     """Run until SIGTERM; then answer the requests in hand, and stop."""
     with one_line_errors():
         settings = load_settings(Settings)
+        require_memory(settings.api_workers)
     shutil.rmtree(METRICS_FOLDER, ignore_errors=True)
     METRICS_FOLDER.mkdir(parents=True)
     # prometheus_client reads it once, when it is imported.

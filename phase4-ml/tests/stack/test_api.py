@@ -209,6 +209,22 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
 
 
 @pytest.mark.usefixtures("streamed")
+def test_a_user_whose_history_is_gone_is_served_from_the_snapshot(api: httpx2.Client) -> None:
+    """Field case E3: the key is lost, and the next payment begins a new one."""
+    late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
+    snapshot = replace(known_user(), transactions_30d=4, transactions_7d=4, as_of=AS_OF)
+    redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
+    answer = post(api, late)
+    assert (answer["feature_source"], answer["merchant_feature_source"]) == ("stream", "stream")
+    redis_client().delete(USER_EVENTS.format("streamed"))
+    new = PaymentEvent("new", "streamed", "streamed", milliseconds(AS_OF) + 1000, 100, "DE", "d1", False)
+    writer.apply(redis_client(), writer.Batch([new]), max_payments_per_user=100)
+    before = metric("fraud_incomplete_histories_total", of="user")
+    assert post(api, late)["feature_source"] == "batch"
+    assert metric("fraud_incomplete_histories_total", of="user") == before + 1
+
+
+@pytest.mark.usefixtures("streamed")
 def test_a_payment_without_a_time_has_one_moment_everywhere(api: httpx2.Client) -> None:
     """B2: just after the data clock, in the features and in the audit row."""
     without = {name: each for name, each in KNOWN.items() if name != "event_time"}

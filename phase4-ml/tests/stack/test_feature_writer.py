@@ -127,6 +127,22 @@ def test_a_push_waits_for_the_one_that_is_running(gold: WriterSettings) -> None:
     assert push_features(gold)["seconds"] >= 1.5
 
 
+def test_a_nearly_full_redis_takes_no_snapshots(gold: WriterSettings) -> None:
+    """Field case E3: what is left is for the stream; one line says what to do."""
+    push_features(gold)
+    store = redis_client()
+    pushed_at, limit = store.get(PUSHED_AT_KEY), store.config_get("maxmemory")["maxmemory"]
+    store.config_set("maxmemory", round(store.info("memory")["used_memory"] / 0.97))
+    try:
+        done = run(GOLD_SCHEMA=gold.gold_schema)
+    finally:
+        store.config_set("maxmemory", limit)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("is full: raise REDIS_MAXMEMORY in .env, then make up")
+    assert store.get(PUSHED_AT_KEY) == pushed_at
+
+
 def run(**environment: str) -> subprocess.CompletedProcess[str]:
     """The command as Airflow runs it."""
     return subprocess.run(

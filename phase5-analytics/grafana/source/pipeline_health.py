@@ -289,7 +289,7 @@ def _services(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Redis: memory",
-            "Memory of the online features; at the limit Redis evicts the keys that expire first.",
+            "Memory of the online features; at the limit payments wait in Kafka, since nothing is evicted.",
             {"used": "redis_memory_used_bytes", "limit": "redis_memory_max_bytes"},
             "bytes",
         )
