@@ -64,8 +64,8 @@ memory_complaints() {
   done < <(printf '%s\n' "${FOLLOWING_LIMITS[@]}")
 }
 
-# raise_memory_limits FILE: raises those in the file that are too low; a higher one is a choice. One that the environment
-# sets is left, since it wins over the file; make doctor complains about it.
+# raise_memory_limits FILE: raises those in the file that are too low; a higher one is a choice. One that the
+# environment sets is left, since it wins over the file; make doctor complains about it.
 raise_memory_limits() {
   local file="$1" limit setting needed now line rest
   while read -r limit setting _; do
