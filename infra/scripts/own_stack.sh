@@ -79,7 +79,7 @@ python_path() {
   local folder path=""
   for folder in common common/tests phase1-ingestion phase1-ingestion/tests phase2-streaming phase2-streaming/tests \
     phase3-transforms/airflow phase3-transforms/airflow/plugins phase3-transforms/tests \
-    phase4-ml phase4-ml/tests phase4-ml/bench phase5-analytics phase5-analytics/grafana infra/e2e; do
+    phase4-ml phase4-ml/tests phase4-ml/bench phase5-analytics phase5-analytics/grafana infra/e2e infra/tests; do
     path+="${path:+:}/repo/$folder"
   done
   printf '%s' "$path"

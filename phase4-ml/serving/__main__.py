@@ -10,6 +10,7 @@ from pathlib import Path
 from fraud_common.errors import one_line_errors
 from fraud_common.settings import load_settings
 
+from serving.memory import require_memory
 from serving.rate_limit import SHARED_FILE
 from serving.settings import KEEP_ALIVE_SECONDS, Settings
 
@@ -22,6 +23,7 @@ def main() -> None:
     """Run until SIGTERM; then answer the requests in hand, and stop."""
     with one_line_errors():
         settings = load_settings(Settings)
+        require_memory(settings.api_workers)
     shutil.rmtree(METRICS_FOLDER, ignore_errors=True)
     METRICS_FOLDER.mkdir(parents=True)
     SHARED_FILE.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ every request.
 import os
 from pathlib import Path
 
-from fraud_common.memory import ContainerMemory
+from fraud_common.memory_metrics import ContainerMemory
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -25,6 +25,18 @@ _PREDICTIONS = Counter("fraud_predictions", "Predictions answered", ["risk_tier"
 PREDICTIONS = {tier: _PREDICTIONS.labels(tier) for tier in TIERS}
 _FEATURE_SOURCE = Counter("fraud_feature_source", "Predictions by where the user's features came from", ["source"])
 FEATURE_SOURCE = {source: _FEATURE_SOURCE.labels(source) for source in SOURCES}
+_MERCHANT_FEATURE_SOURCE = Counter(
+    "fraud_merchant_feature_source", "Predictions by where the merchant's features came from", ["source"]
+)
+MERCHANT_FEATURE_SOURCE = {
+    source: _MERCHANT_FEATURE_SOURCE.labels(source) for source in ("stream", "batch", "reference", "default")
+}
+_INCOMPLETE = Counter(
+    "fraud_incomplete_histories",
+    "Predictions for which Redis had fewer payments of a user or a merchant than the snapshot, which was used instead",
+    ["of"],
+)
+INCOMPLETE = {kind: _INCOMPLETE.labels(kind) for kind in ("user", "merchant")}
 _FEATURE_AGE = Histogram(
     "fraud_feature_age_seconds",
     "How old the user's features were: of the stream since it was complete, of a snapshot in event time",

@@ -83,6 +83,7 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "latency_ms": 0.62,
     "feature_source": "batch",
     "feature_age_seconds": 840.0,
+    "merchant_feature_source": "batch",
     "reasons": [],
     "reasons_status": "not_requested",
 }
@@ -153,12 +154,16 @@ class PredictionAnswer(BaseModel):
     model_version: str = Field(description="Version in the registry, or rules-1 if there has never been a model.")
     latency_ms: float = Field(description="Inside the server, from the parsed request to the answer.")
     feature_source: Literal["stream", "batch", "default"] = Field(
-        description="Where the user's features came from: the live stream, the snapshot from Gold, or the defaults "
-        "(an unknown user, or no answer from Redis)."
+        description="Where the user's features came from: the live stream, the snapshot from Gold (also if the "
+        "stream lacks payments that it counts), or the defaults (an unknown user, or no answer from Redis)."
     )
     feature_age_seconds: float | None = Field(
         description="How old the features are: the stream's since it was last complete, a snapshot's by its event "
         "time before that of the payment; null for the defaults."
+    )
+    merchant_feature_source: Literal["stream", "batch", "reference", "default"] = Field(
+        description="The same of the merchant's features; reference: the snapshots are older than a day, so only the "
+        "merchant's category and its risk are known."
     )
     reasons: list[Reason] = Field(
         description="With ?explain=true: the up to five features that moved this score the most. Those of tier medium "

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from feature_store.settings import HistorySettings
 from fraud_common.settings import MlflowSettings, PostgresSettings, RedisSettings
 from pydantic import Field, field_validator
 
@@ -22,7 +23,7 @@ class ModelSettings(MlflowSettings):
     state_dir: Path = Path("/var/lib/fraud-api")
 
 
-class Settings(RedisSettings, PostgresSettings, ModelSettings):
+class Settings(HistorySettings, RedisSettings, PostgresSettings, ModelSettings):
     """How the API serves, and how long it waits for Redis, the explainer and the model registry."""
 
     api_workers: int = Field(default=2, ge=1, le=64)
