@@ -73,8 +73,8 @@ phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
 phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
-fuzz: ## [REQUESTS=5000] [SEED=1]: so many generated requests to the API; none may be an error of ours
-	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K=fuzz infra/scripts/test.sh 4
+fuzz: ## [REQUESTS=5000] [MESSAGES=100000] [SEED=1]: so many generated requests, and messages of each topic; each is used or refused
+	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_MESSAGES="$${MESSAGES:-100000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K="fuzz or mutated" infra/scripts/test.sh 2 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
