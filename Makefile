@@ -40,11 +40,15 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
-.PHONY: backup restore pull push addresses ports
+.PHONY: backup restore restore-drill support pull push addresses ports
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
 	@infra/scripts/restore.sh
+restore-drill: ## FROM=folder: try a backup out beside the stack: restore it, start the stores, count everything, compare
+	@infra/scripts/restore_drill.sh
+support: ## One archive for a bug report: versions, settings without secrets, states, an hour of logs and metrics
+	@infra/scripts/support.sh
 pull: ## Take the images of this commit from IMAGE_REGISTRY instead of building them
 	@infra/scripts/pull.sh $(PHASE5)
 push: ## Share the images of this commit through IMAGE_REGISTRY
@@ -54,7 +58,7 @@ addresses: ## The table of addresses and logins
 ports: ## What each published port gives without credentials, tried
 	@infra/scripts/ports.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -69,6 +73,8 @@ phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
 phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
+fuzz: ## [REQUESTS=5000] [SEED=1]: so many generated requests to the API; none may be an error of ours
+	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K=fuzz infra/scripts/test.sh 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff

@@ -3,6 +3,7 @@
 # services only, or for all. Exit code 1 if something must be done.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/compose_file.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/memory_limits.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/reachable.sh"
 
 problems=0
@@ -97,11 +98,21 @@ check_tls() {
   while read -r complaint; do problem tls "$complaint"; done < <(tls_complaint)
 }
 
+check_limits() {
+  local complaint found=0
+  while IFS= read -r complaint; do
+    problem "memory limits" "$complaint"
+    found=1
+  done < <(memory_complaints)
+  ((found)) || ok "memory limits" "fit REDIS_MAXMEMORY, API_WORKERS and SPARK_EXECUTOR_MEMORY"
+}
+
 say "looking at this machine"
 check_hardware
 check_engine
 check_addresses
 check_secrets
 check_tls
+check_limits
 check_ports "$@"
 ((problems == 0)) || die "$problems problem(s); see above what to do"

@@ -3,6 +3,7 @@
 # everything, drills in short form, then taken down. Leaves reports/e2e.md with what was checked and how long it took.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/counts.sh"
 
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.
@@ -84,7 +85,7 @@ $(<reports/e2e-panels.log)"
 }
 timed "no panel of the dashboards is empty" panels_filled
 timed "checks and drills of phase 5" checks fraud-api-test 5
-# As other machines would reach the API: with keys, by TLS. The last step, since nothing above has a key.
+# As other machines would reach the API: with keys, by TLS. Nothing above has a key.
 closed_api() {
   local pem="$ROOT/reports/e2e-tls.pem" end=$((SECONDS + 90))
   docker run --rm "$(image schema-registry)" openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
@@ -107,6 +108,30 @@ closed_api() {
   done
 }
 timed "the API with keys and TLS, and every port without" closed_api
+# Of this very stack: the log of every container, the metrics of the API, and none of the random secrets.
+support_archive_is_complete() {
+  local archive folder container name
+  archive="$(find reports -name 'support-*.tar.gz' | sort | tail -n 1)" folder="$(mktemp -d)"
+  tar -C "$folder" --strip-components 1 -xzf "$archive"
+  [[ ! -f "$folder/missing.txt" ]] || die "$archive lacks what did not answer: $(<"$folder/missing.txt")"
+  for container in $(docker compose ps --all --format '{{.Name}}'); do
+    [[ -f "$folder/logs/$container.log" ]] || die "$archive lacks the log of $container"
+  done
+  grep -q fraud_predictions_total "$folder/metrics/fraud-api.json" || die "$archive lacks the metrics of the API"
+  while read -r name; do
+    ! grep -rqF -- "${!name}" "$folder" || die "$name is in $archive"
+  done < <(sed -n 's/=insecure-dev-default$//p' .env.example)
+  rm -r "$folder" "$archive"
+}
+timed "make support" make --no-print-directory support
+timed "its archive is complete and has no secret" support_archive_is_complete
+# The stack is done; what is stopped here is not started again by make backup.
+mapfile -t others < <(docker compose ps --services --status running | grep -vxF "$(stores)")
+timed "everything but the stores stopped" docker compose --progress quiet stop "${others[@]}"
+rm -rf reports/e2e-backup
+timed "make backup" make --no-print-directory backup TO=reports/e2e-backup
+timed "make restore-drill" make --no-print-directory restore-drill FROM=reports/e2e-backup
+rm -rf reports/e2e-backup
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"

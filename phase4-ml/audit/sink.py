@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg2
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
+from psycopg2.errors import ProgramLimitExceeded, StatementTooComplex
 from psycopg2.extensions import connection as Connection
 from serving import metrics
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
@@ -23,8 +25,9 @@ from audit.positions import STORING
 
 log = logging.getLogger("audit")
 
-# Postgres will never take this line; every other failure is tried again.
-INVALID_LINE = (psycopg2.DataError, psycopg2.IntegrityError)
+# Postgres will never take this line; every other failure is tried again. The last two: a text that is too long for an
+# index, and JSON that is nested too deeply.
+INVALID_LINE = (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded, StatementTooComplex)
 
 # Those of the lines; the position is the table's own.
 COLUMNS = (
@@ -68,6 +71,14 @@ select count(*) from stored
 """
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line that Postgres does not take, and why."""
+
+    line: bytes
+    problem: str
+
+
 class Sink:
     """Stores lines, and waits for Postgres as long as it takes."""
 
@@ -85,8 +96,8 @@ class Sink:
         self._expired_at = -SECONDS_BETWEEN_EXPIRIES
         self.trouble: str | None = None
 
-    def store(self, lines: list[bytes]) -> None:
-        """Insert lines of JSON; returns when Postgres has them.
+    def store(self, lines: list[bytes]) -> list[RefusedLine]:
+        """Insert lines of JSON; returns when Postgres has them, with those that it refuses.
 
         Raises:
             psycopg2.Error: Postgres does not take them, and the process stops.
@@ -99,29 +110,29 @@ class Sink:
             before_sleep=self._warn_once,
             reraise=True,
         )
-        attempts(self._insert, lines)
+        refused = attempts(self._insert, lines)
         if self.trouble:
             log.info("postgres takes predictions again")
             self.trouble = None
+        return refused
 
-    def _insert(self, lines: list[bytes]) -> None:
+    def _insert(self, lines: list[bytes]) -> list[RefusedLine]:
         try:
             metrics.STORED.inc(self._insert_together(lines))
         except INVALID_LINE as error:
-            if len(lines) > 1:
-                # One of them is invalid: one by one, all others are stored.
-                for line in lines:
-                    self._insert([line])
-                return
-            metrics.ERRORS.labels("prediction_log").inc()
-            log.error("left out a line that is not a prediction: %s", error, extra={"line": lines[0]})
+            if len(lines) == 1:
+                return [RefusedLine(lines[0], str(error).strip())]
+            # One of them is invalid: halved until it is alone, all others are stored.
+            half = len(lines) // 2
+            return self._insert(lines[:half]) + self._insert(lines[half:])
+        return []
 
     def _insert_together(self, lines: list[bytes]) -> int:
         try:
             connection = self._connected()
             self._expire(connection)
             with connection, connection.cursor() as cursor:
-                cursor.execute(INSERT, (f"[{b','.join(lines).decode(errors='replace')}]",))
+                cursor.execute(INSERT, (f"[{b','.join(lines).decode()}]",))
                 ((stored,),) = cursor.fetchall()
                 return stored
         except INVALID_LINE:

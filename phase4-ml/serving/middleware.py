@@ -1,8 +1,10 @@
-"""What every request passes first: its key, the limits of rate and size, and the count of answers by status."""
+"""What every request passes first: its key, the limits of rate, size and time, and the count of answers by status."""
 
+import asyncio
 from functools import partial
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
@@ -11,6 +13,8 @@ from serving.rate_limit import RateLimit
 
 # Other paths are counted together: clients may ask for any.
 COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
+# The client hung up before it had sent its request: no answer, and no error of ours. The number is nginx's.
+CLIENT_CLOSED_REQUEST = 499
 # Says nothing but that the process is alive.
 OPEN = "/health"
 
@@ -19,14 +23,21 @@ class TooLargeError(Exception):
     """The body is larger than allowed."""
 
 
+class TooSlowError(Exception):
+    """The body did not arrive in time."""
+
+
 class RequestChecks:
     """Pure ASGI: no request is read or parsed before it has passed the checks."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, limit: RateLimit | None, max_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, limit: RateLimit | None, max_bytes: int, max_seconds: float
+    ) -> None:
         self._app = app
         self._keys = keys
         self._limit = limit
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
         # Bound at once, so that they exist before the first refusal.
         self._limited_counters = [metrics.RATE_LIMITED.labels(name) for name in keys.names]
         self._counters: dict[tuple[str, int], metrics.Counter] = {}
@@ -69,15 +80,24 @@ class RequestChecks:
                 await _refuse(
                     counted_send, 413, f"the request is larger than {self._max_bytes} bytes; send it in parts"
                 )
+        except TooSlowError:
+            await _refuse(counted_send, 408, f"the request did not arrive within {self._max_seconds:.0f} seconds")
+        except ClientDisconnect:
+            status = CLIENT_CLOSED_REQUEST
         finally:
             self._count(path, status)
 
     def _bounded(self, receive: Receive) -> Receive:
         read = 0
+        deadline = asyncio.get_running_loop().time() + self._max_seconds
 
         async def bounded() -> Message:
             nonlocal read
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise TooSlowError from None
             read += len(message.get("body", b""))
             if read > self._max_bytes:
                 raise TooLargeError
@@ -112,7 +132,7 @@ async def _refuse(send: Send, status: int, detail: str, *more: tuple[bytes, byte
     body = orjson.dumps({"detail": detail})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     # The rest of the request is not read.
-    if status == 413:
+    if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
