@@ -73,6 +73,7 @@ check_ports() {
 
 check_addresses() {
   local complaint open
+  while read -r complaint; do problem addresses "$complaint"; done < <(bind_complaints)
   complaint="$(kafka_address_complaint)"
   if [[ -n "$complaint" ]]; then note addresses "$complaint"; else ok addresses "Kafka is known by the address that it listens on"; fi
   open="$(open_settings | paste -sd ' ')"

@@ -33,6 +33,16 @@ open_settings() {
   done
 }
 
+# bind_complaints: which of the addresses Docker would not take; its own message doesn't name the setting.
+bind_complaints() {
+  local name address byte='(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])'
+  for name in BIND_ADDRESS NO_LOGIN_BIND_ADDRESS; do
+    address="$(env_value "$name")"
+    [[ -z "$address" || "$address" =~ ^$byte(\.$byte){3}$ || "$address" =~ ^\[[0-9A-Fa-f:.]+\]$ ]] ||
+      echo "$name=$address is not an address like 127.0.0.1, 0.0.0.0 or [::1] (with brackets); correct it in .env"
+  done
+}
+
 # kafka_address_complaint: what is wrong with the two addresses, and the next step; nothing if they fit.
 kafka_address_complaint() {
   local bind advertised

@@ -101,6 +101,15 @@ start_last() {
   make_grafana_files_readable
   mapfile -t last < <(split_services last)
   ((${#last[@]} == 0)) || start "${last[@]}"
+  if has grafana; then set_grafana_password; fi
+}
+
+# Grafana reads the setting on a new volume only, so the old password would stay valid. Its output names the password.
+set_grafana_password() {
+  # shellcheck disable=SC2016 # for the shell in the container
+  docker compose exec --no-TTY grafana sh -c 'grafana cli admin reset-admin-password "$GF_SECURITY_ADMIN_PASSWORD"' \
+    >/dev/null 2>&1 ||
+    warn "Grafana may still have an older password than GRAFANA_ADMIN_PASSWORD; docs/security.md says how to set it"
 }
 
 start() {

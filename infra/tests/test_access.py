@@ -46,6 +46,17 @@ def test_other_machines_get_in(tmp_path: Path, address: str) -> None:
     assert run("open_settings", tmp_path, no_login) == no_login
 
 
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "0.0.0.0", "10.20.130.255", "[::1]", "[::]", "[fd00::7]"])
+def test_addresses_that_docker_takes(tmp_path: Path, address: str) -> None:
+    assert run("bind_complaints", tmp_path, f"BIND_ADDRESS={address}\n") == ""
+
+
+@pytest.mark.parametrize("address", ["localhost", "my-host", "::1", "fd00::7", "10.0.0.999", "127.1", "10.0.0.7:80"])
+def test_other_addresses_are_named_with_their_setting(tmp_path: Path, address: str) -> None:
+    for name in ("BIND_ADDRESS", "NO_LOGIN_BIND_ADDRESS"):
+        assert run("bind_complaints", tmp_path, f"{name}={address}\n").startswith(f"{name}={address} is not an address")
+
+
 def test_every_default_of_the_example_is_named(tmp_path: Path) -> None:
     """Field case G2."""
     said = run("weak_secrets", tmp_path).splitlines()

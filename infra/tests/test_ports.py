@@ -12,21 +12,29 @@ from ports import ABSENT, CLOSED, OPEN, REFUSED, Port, Try, ask, examine, judge,
 ROOT = Path(__file__).parents[2]
 
 
-def published() -> set[tuple[str, int]]:
-    """The services of docker-compose.yml with the ports in their containers."""
-    found = set()
+def published() -> dict[tuple[str, int], str]:
+    """The services of docker-compose.yml with the ports in their containers, and the setting of where each listens."""
+    found = {}
     for service, text in re.findall(
         r"^  ([a-z0-9-]+):\n((?:    .*\n|\n)+)", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE
     ):
-        for _, inside in re.findall(r'_ADDRESS\}:\$\{([A-Z_]+)_PORT\}:(?:\$\{[^}]*\})?(\d+)"', text):
-            found.add((service, int(inside)))
+        for address, inside in re.findall(r'"\$\{([A-Z_]+)\}:\$\{[A-Z_]+_PORT\}:(?:\$\{[^}]*\})?(\d+)"', text):
+            found[service, int(inside)] = address
     return found
 
 
 def test_every_published_port_is_tried() -> None:
-    assert {("kafka", 9092), ("minio", 9001), ("fraud-api", 8000), ("tls-proxy", 8443)} < published()
+    assert {("kafka", 9092), ("minio", 9001), ("fraud-api", 8000), ("tls-proxy", 8443)} < set(published())
     assert [each for each in sorted(published()) if not tries(*each, api_has_keys=False)] == []
     assert tries("fraud-api", 18000, api_has_keys=True)
+
+
+def test_ports_without_a_login_stay_on_this_machine() -> None:
+    """Field case G2. Programs elsewhere have no other way in than the first two."""
+    has_login = {"airflow-api-server", "fraud-api", "grafana", "minio", "superset", "tls-proxy"}
+    opened = {service for (service, _), address in published().items() if address == "BIND_ADDRESS"}
+    assert opened == {"kafka", "schema-registry"} | has_login
+    assert set(published().values()) == {"BIND_ADDRESS", "NO_LOGIN_BIND_ADDRESS"}
 
 
 @pytest.mark.parametrize(
