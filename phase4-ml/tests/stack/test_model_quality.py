@@ -17,6 +17,7 @@ import pytest
 from audit.positions import stored_until
 from audit.prediction_log import PredictionLog
 from audit.sink import INSERT
+from fraud_common.days import create_days
 from fraud_common.settings import PostgresSettings
 from fraud_common.topics import LABELS
 from kafka_tools import KAFKA, REGISTRY, encoder_of, own_topics
@@ -48,6 +49,8 @@ def quality() -> Iterator[Connection]:
     """A connection to counts without other labels, since the clock is the newest label of all."""
     connection = connect()
     with connection, connection.cursor() as cursor:
+        # Of the rows that the tests insert themselves.
+        create_days(cursor, [NEWEST.date(), datetime.now(UTC).date()], ["predictions", "prediction_reasons"])
         cursor.execute("truncate labels, quality_days; update quality_clock set newest_label = null")
         cursor.execute("update quality_cursors set position = (select coalesce(max(position), 0) from predictions)")
     yield connection
