@@ -6,7 +6,11 @@ from datetime import date, datetime, timedelta
 from fraud_common.days import TABLES, midnight, partitions
 from psycopg2.extensions import connection as Connection
 
-SIZE = "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint from pg_partition_tree(%s)"
+# The tree is empty for a table without partitions.
+SIZE = """
+select coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size(%(table)s))::bigint
+from pg_partition_tree(%(table)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ def kept(connection: Connection) -> list[Kept]:
     with connection, connection.cursor() as cursor:
         for table in (*TABLES, "labels"):
             days = partitions(cursor, table)
-            cursor.execute(SIZE, (table,))
+            cursor.execute(SIZE, {"table": table})
             ((size,),) = cursor.fetchall()
             found.append(Kept(table, size, days[0].end if days else None))
     return found
