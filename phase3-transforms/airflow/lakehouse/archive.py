@@ -129,7 +129,9 @@ def _archive_rows(connection: Connection, lake: Lake, table: str, partition: Par
             " group by slice order by slice"
         )
         slices = cursor.fetchall()
-    for begin, _ in slices:
+    for at, _ in slices:
+        # The server answers in its own time zone.
+        begin = at.astimezone(UTC)
         end = begin + SLICE
         # Twice, since rows may be stored between the two.
         for _ in range(2):

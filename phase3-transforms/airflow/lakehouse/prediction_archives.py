@@ -92,7 +92,7 @@ class Archives:
         query(
             self._trino,
             f"insert into {self._name(table)} ({', '.join(columns)}, day)"
-            f" select {values}, date '{begin:%Y-%m-%d}' {self._not_archived(table, partition, begin, end)}",
+            f" select {values}, date '{begin.date()}' {self._not_archived(table, partition, begin, end)}",
         )
 
     def missing(self, table: str, partition: Partition, begin: datetime, end: datetime) -> int:
@@ -109,7 +109,7 @@ class Archives:
         ((missing, twice),) = query(
             self._trino,
             f"select (select count(*) {self._not_archived(table, partition, begin, end)}),"
-            f" ({archived} and day = date '{begin:%Y-%m-%d}')",
+            f" ({archived} and day = date '{begin.date()}')",
         )
         if twice:
             raise UserError(f"{self._name(table)} has {twice} rows of {begin:%Y-%m-%d %H} h twice; none is dropped")
@@ -124,7 +124,7 @@ class Archives:
             f"from fraud.{SCHEMA}.{partition.name} where {at(TABLES[table], begin, end)}"
             f" and {value(key, ARCHIVES[table].columns[key])} not in"
             f" (select {key} from {self._name(table)}"
-            f" where day = date '{begin:%Y-%m-%d}' and {at(TABLES[table], begin, end)})"
+            f" where day = date '{begin.date()}' and {at(TABLES[table], begin, end)})"
         )
 
     def _prepare(self, table: str) -> None:
@@ -186,7 +186,6 @@ def value(name: str, kind: str) -> str:
 
 
 def at(column: str, begin: datetime, end: datetime) -> str:
-    """The condition that a time is from `begin` until before `end`."""
-    return (
-        f"{column} >= timestamp '{begin:%Y-%m-%d %H:%M:%S} UTC' and {column} < timestamp '{end:%Y-%m-%d %H:%M:%S} UTC'"
-    )
+    """The condition that a time is from `begin` until before `end`, both in UTC."""
+    first, after = (each.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds") for each in (begin, end))
+    return f"{column} >= timestamp '{first} UTC' and {column} < timestamp '{after} UTC'"
