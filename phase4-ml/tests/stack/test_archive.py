@@ -139,7 +139,6 @@ def test_sixty_days_leave_thirty(connection: Connection, database: PostgresSetti
     assert select(connection, "select count(*), min(stored_at)::date from labels") == [(31 * 48, kept[0])]
     # They grow while there are fewer days than are kept, and then, from day 36 on, no more.
     tables, database_size = zip(*sizes, strict=True)
-    print(sizes)
     assert tables[5] > 3 * tables[0]
     assert max(tables[6:]) < 1.02 * tables[5], tables
     # Its catalogue has the partitions of many months: they come and go within seconds here.
