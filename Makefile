@@ -12,7 +12,7 @@ PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertm
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
 ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
-  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS
+  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -56,7 +56,7 @@ push: ## Share the images of this commit through IMAGE_REGISTRY
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills chaos dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -73,6 +73,8 @@ phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
+chaos: ## [ROUNDS=24] [SEED=1] [STACK=running]: kills, stops, freezes and network cuts under load, then everything counted
+	@infra/scripts/chaos.sh
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
