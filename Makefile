@@ -12,7 +12,7 @@ PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertm
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
 ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
-  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS
+  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -58,7 +58,7 @@ addresses: ## The table of addresses and logins
 ports: ## What each published port gives without credentials, tried
 	@infra/scripts/ports.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz chaos dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -73,10 +73,12 @@ phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
 phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
-fuzz: ## [REQUESTS=5000] [SEED=1]: so many generated requests to the API; none may be an error of ours
-	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K=fuzz infra/scripts/test.sh 4
+fuzz: ## [REQUESTS=5000] [MESSAGES=100000] [SEED=1]: so many generated requests, and messages of each topic; each is used or refused
+	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_MESSAGES="$${MESSAGES:-100000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K="fuzz or mutated" infra/scripts/test.sh 2 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
+chaos: ## [ROUNDS=24] [SEED=1] [STACK=running]: kills, stops, freezes and network cuts under load, then everything counted
+	@infra/scripts/chaos.sh
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes

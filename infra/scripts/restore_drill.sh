@@ -19,7 +19,7 @@ infra/docker/engine.sh
 
 # use_settings FILE: exports its settings, with ports that nothing else has.
 use_settings() {
-  local name port=42000
+  local name port=22000
   local -A SETTINGS
   read_settings "$1"
   for name in "${!SETTINGS[@]}"; do

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg2
+from fraud_common.days import create_days
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
-from psycopg2.errors import ProgramLimitExceeded, StatementTooComplex
+from psycopg2.errors import CheckViolation, ProgramLimitExceeded, StatementTooComplex
 from psycopg2.extensions import connection as Connection
 from serving import metrics
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
@@ -29,6 +30,7 @@ log = logging.getLogger("audit")
 # index, and JSON that is nested too deeply.
 INVALID_LINE = (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded, StatementTooComplex)
 
+PARTITIONED = ("predictions", "prediction_reasons")
 # Those of the lines; the position is the table's own.
 COLUMNS = (
     "prediction_id, transaction_id, user_id, merchant_id, amount, is_international, event_time, fraud_probability, "
@@ -45,7 +47,7 @@ INSERT = f"""
 with stored as (
     insert into predictions ({COLUMNS})
     select {COLUMNS} from jsonb_populate_recordset(null::predictions, %s::jsonb)
-    on conflict (prediction_id) do nothing
+    on conflict (prediction_id, predicted_at) do nothing
     returning *
 ), waits as (
     insert into prediction_reasons (prediction_id, predicted_at)
@@ -68,6 +70,14 @@ with stored as (
         latency_ms = known.latency_ms + excluded.latency_ms
 )
 select count(*) from stored
+"""
+
+
+# A wrong clock may say any day; what is no day of the calendar is left out with its line.
+DAYS = """
+select distinct (predicted_at at time zone 'UTC')::date
+from jsonb_to_recordset(%s::jsonb) as line (predicted_at timestamptz)
+where predicted_at >= '0001-01-02' and predicted_at < '9999-12-31'
 """
 
 
@@ -118,7 +128,7 @@ class Sink:
 
     def _insert(self, lines: list[bytes]) -> list[RefusedLine]:
         try:
-            metrics.STORED.inc(self._insert_together(lines))
+            metrics.STORED.inc(self._insert_with_days(lines))
         except INVALID_LINE as error:
             if len(lines) == 1:
                 return [RefusedLine(lines[0], str(error).strip())]
@@ -127,12 +137,23 @@ class Sink:
             return self._insert(lines[:half]) + self._insert(lines[half:])
         return []
 
-    def _insert_together(self, lines: list[bytes]) -> int:
+    def _insert_with_days(self, lines: list[bytes]) -> int:
+        try:
+            return self._insert_together(lines, create=False)
+        except CheckViolation:
+            # The first lines of a day: there is no partition for them.
+            return self._insert_together(lines, create=True)
+
+    def _insert_together(self, lines: list[bytes], create: bool) -> int:
+        array = f"[{b','.join(lines).decode()}]"
         try:
             connection = self._connected()
             self._expire(connection)
             with connection, connection.cursor() as cursor:
-                cursor.execute(INSERT, (f"[{b','.join(lines).decode()}]",))
+                if create:
+                    cursor.execute(DAYS, (array,))
+                    create_days(cursor, [day for (day,) in cursor.fetchall()], PARTITIONED)
+                cursor.execute(INSERT, (array,))
                 ((stored,),) = cursor.fetchall()
                 return stored
         except INVALID_LINE:

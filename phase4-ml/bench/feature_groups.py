@@ -1,8 +1,9 @@
 """What each group of features is worth: the average precision without it, and with it beside the base alone.
 
-Runs beside a live stack (make feature-quality PARTS=groups), or on a simulated world (make world-quality FEATURE_GROUPS=1).
-Takes the training examples as a training run does, fits the model of the settings on each choice of features, and
-prints average precision on the holdout, overall and by fraud scenario, as a Markdown table. Groups are declared in features.py. So that it takes minutes, models learn from fewer
+Runs beside a live stack (make feature-quality PARTS=groups), or on a simulated world (make world-quality
+FEATURE_GROUPS=1). Takes the training examples as a training run does, fits the model of the settings on each choice of
+features, and prints average precision on the holdout, overall and by fraud scenario, as a Markdown table. Groups are
+declared in features.py. So that it takes minutes, models learn from fewer
 payments than those of training, and so they are a little worse.
 """
 

@@ -40,7 +40,7 @@ def count_all(store: redis.Redis) -> None:
     if report := store.get(REPORT_KEY):
         found: dict[str, Any] = json.loads(report)
         metrics.CHECKED.set(found["checked"])
-        for outcome in ("repaired", "ahead"):
+        for outcome in metrics.OUTCOMES:
             metrics.DIFFERENT.labels(outcome).set(found[outcome])
         metrics.INCOMPLETE.set(found.get("incomplete", 0))
         metrics.RECONCILED.set(found["at"])

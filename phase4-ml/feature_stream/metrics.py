@@ -32,7 +32,11 @@ MEMORY = Gauge("feature_stream_redis_bytes", "Memory that Redis uses for everyth
 FULL = Gauge("feature_stream_redis_full", "1 while messages wait in Kafka because Redis has no memory for them")
 PUSHED = Gauge("feature_stream_snapshots_timestamp_seconds", "When the last complete push of snapshots began; 0: never")
 CHECKED = Gauge("feature_stream_reconciled_users", "Users that the last reconciliation compared with Gold")
+OUTCOMES = ("repaired", "ahead")
 DIFFERENT = Gauge("feature_stream_different_users", "Those whose features differed from Gold's", ["outcome"])
+for outcome in OUTCOMES:
+    # Like the users compared: 0 before the first reconciliation.
+    DIFFERENT.labels(outcome)
 INCOMPLETE = Gauge(
     "feature_stream_incomplete_users",
     "Users of whom the last reconciliation found fewer payments in Redis than in Gold",

@@ -4,7 +4,7 @@ Upstream are the tables of scores and `labels`; downstream are the view `quality
 (fraud_db/migrations has them). A fraud counts when both its score and its label are stored, whichever comes first. The
 work is proportional to what is new, and a day has one row for each bin of scores, however many payments there are.
 
-The first stored prediction of a payment counts; that of a payment that is scored again does not.
+The first stored prediction of a payment counts; that of a payment that is scored again within days does not.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from audit.positions import stored_until
+from fraud_common import days
 from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
@@ -22,6 +23,8 @@ MATURED_AFTER_DAYS = 14
 # The tiers are counted over so many days, and weeks are shown for so long.
 WINDOW_DAYS = 44
 WEEKS_DAYS = 70
+# A payment that is scored again counts once if that is within so many days: what Kafka keeps may be read again.
+AGAIN_WITHIN_DAYS = 7
 # Rows that are counted in one transaction.
 CHUNK = 5000
 
@@ -39,10 +42,11 @@ width_bucket(
 # Of equal count, for the calibration error, as in the view and on the holdout (training/evaluate.py).
 GROUPS = 20
 
-# `offset 0` keeps these a look-up for each payment: joined, Postgres may read a whole table for a few new rows.
+# `offset 0` keeps these a look-up for each payment: joined, Postgres may read a whole table for a few new rows. And the
+# time keeps it in the partitions of some days.
 COUNT = """
 with scored as (
-    select transaction_id, position, event_time, model_version, risk_tier, fraud_probability
+    select transaction_id, position, event_time, model_version, risk_tier, fraud_probability, {time} as stored_at
     from {table}
     where position > %(after)s and position <= %(until)s
 ), first as (
@@ -55,6 +59,7 @@ with scored as (
         where
             earlier.transaction_id = scored.transaction_id
             and (earlier.position < scored.position or earlier.position is null)
+            and earlier.{time} > scored.stored_at - interval '{again} days'
         offset 0
     )
 )
@@ -237,4 +242,5 @@ def _complete_until(connection: Connection, role: str) -> int | None:
 
 
 def _sql(template: str, role: str) -> str:
-    return template.format(table=SCORES[role], role=role, score_bin=BIN)
+    table = SCORES[role]
+    return template.format(table=table, time=days.TABLES[table], role=role, score_bin=BIN, again=AGAIN_WITHIN_DAYS)

@@ -13,6 +13,8 @@ from serving.schemas import BATCH_SIZE, PaymentRequest
 from serving.settings import MAX_ERRORS, MAX_KEYS
 
 type Place = tuple[str | int, ...]
+# As InvalidField describes it.
+type Error = dict[str, Any]
 
 # The most of an unknown key that an answer repeats.
 _KEY_CHARACTERS = 64
@@ -27,9 +29,9 @@ class _Batch(BaseModel):
 
 
 class InvalidBodyError(Exception):
-    """What is wrong with a request, and where: at most MAX_ERRORS entries as InvalidField describes them."""
+    """What is wrong with a request, and where: at most MAX_ERRORS errors."""
 
-    def __init__(self, errors: list[dict[str, Any]]) -> None:
+    def __init__(self, errors: list[Error]) -> None:
         super().__init__(f"{len(errors)} errors")
         self.errors = errors
 
@@ -40,11 +42,10 @@ def read_payment(body: bytes) -> PaymentRequest:
     Raises:
         InvalidBodyError: it is not one.
     """
-    errors: list[dict[str, Any]] = []
-    payment = _payment(_parse(body), ("body",), errors)
-    if payment is None:
-        raise InvalidBodyError(errors[:MAX_ERRORS])
-    return payment
+    payment = _payment(_parse(body), ("body",))
+    if isinstance(payment, PaymentRequest):
+        return payment
+    raise InvalidBodyError(payment[:MAX_ERRORS])
 
 
 def read_batch(body: bytes) -> list[PaymentRequest]:
@@ -61,14 +62,17 @@ def read_batch(body: bytes) -> list[PaymentRequest]:
         given = _Batch.model_validate(parsed).transactions
     except ValidationError as error:
         raise InvalidBodyError(_described(error, ("body",))[:MAX_ERRORS]) from None
-    errors: list[dict[str, Any]] = []
+    errors: list[Error] = []
     payments = []
     for position, each in enumerate(given):
-        payment = _payment(each, ("body", "transactions", position), errors)
-        if payment is not None:
+        payment = _payment(each, ("body", "transactions", position))
+        if isinstance(payment, PaymentRequest):
             payments.append(payment)
-        elif len(errors) >= MAX_ERRORS:
+        elif errors and len(errors) + len(payment) > MAX_ERRORS:
+            # All that is wrong with a payment, or nothing: who sends the others again must not lose a reason.
             break
+        else:
+            errors += payment
     if errors:
         raise InvalidBodyError(errors[:MAX_ERRORS])
     return payments
@@ -82,28 +86,26 @@ def _parse(body: bytes) -> Any:
         raise InvalidBodyError([_error(("body",), "json_invalid", f"Invalid JSON: {error}")]) from None
 
 
-def _payment(given: Any, place: Place, errors: list[dict[str, Any]]) -> PaymentRequest | None:
-    """A checked payment; None, and what is wrong with it added to the errors, if it is not one."""
+def _payment(given: Any, place: Place) -> PaymentRequest | list[Error]:
+    """A checked payment, or what is wrong with it."""
     if isinstance(given, dict) and len(given) > MAX_KEYS:
-        errors.append(_too_many_keys(len(given), place))
-        return None
+        return [_too_many_keys(len(given), place)]
     try:
         return PaymentRequest.model_validate(given)
     except ValidationError as error:
-        errors += _described(error, place)
-        return None
+        return _described(error, place)
 
 
-def _described(error: ValidationError, place: Place) -> list[dict[str, Any]]:
+def _described(error: ValidationError, place: Place) -> list[Error]:
     """The input is not sent back: it may be a number that JSON can't express."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return [_error((*place, *each["loc"]), each["type"], each["msg"]) for each in found]
 
 
-def _too_many_keys(count: int, place: Place) -> dict[str, Any]:
+def _too_many_keys(count: int, place: Place) -> Error:
     return _error(place, "too_many_keys", f"Object should have at most {MAX_KEYS} keys, not {count}")
 
 
-def _error(place: Place, kind: str, message: str) -> dict[str, Any]:
+def _error(place: Place, kind: str, message: str) -> Error:
     loc = [part[:_KEY_CHARACTERS] if isinstance(part, str) else part for part in place]
     return {"loc": loc, "msg": message, "type": kind}

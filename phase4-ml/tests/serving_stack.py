@@ -155,6 +155,7 @@ class Load:
         self.run = f"load-{uuid.uuid4().hex[:8]}"
         self._results = folder / "results"
         targets = folder / "targets"
+        key = {"X-API-Key": [os.environ["API_KEY"]]} if os.environ.get("API_KEY") else {}
         with targets.open("w") as lines:
             for number in range(rate * 240):
                 body = PAYMENT | {
@@ -166,13 +167,13 @@ class Load:
                 target = {
                     "method": "POST",
                     "url": f"{url}/predict",
-                    "header": {"Content-Type": ["application/json"]},
+                    "header": {"Content-Type": ["application/json"]} | key,
                     "body": base64.b64encode(json.dumps(body).encode()).decode(),
                 }
                 lines.write(json.dumps(target) + "\n")
         command = ["vegeta", "attack", "-format=json", f"-targets={targets}", f"-output={self._results}"]
         self._process = subprocess.Popen(
-            [*command, f"-rate={rate}", "-duration=0", "-max-workers=2000", "-timeout=10s"]
+            [*command, f"-rate={rate}", "-duration=0", "-max-workers=2000", "-timeout=10s", "-dns-ttl=-1"]
         )
         self.answers: list[Answer] = []
 

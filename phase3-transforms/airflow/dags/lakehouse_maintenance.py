@@ -1,4 +1,4 @@
-"""The lakehouse's housekeeping, every night: merge small files, delete files that are no longer needed.
+"""The housekeeping of every night: archive old predictions, merge small files, delete what is no longer needed.
 
 Spark removes the old files of its own checkpoints itself.
 """
@@ -9,7 +9,16 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, chain, task
 
 
-@task(execution_timeout=timedelta(hours=2))
+@task(execution_timeout=timedelta(hours=4))
+def archive_predictions() -> str:
+    """Move what is older than PREDICTIONS_RETENTION_DAYS from Postgres to Gold, and delete as old labels."""
+    from lakehouse import archive
+
+    return archive.archive_predictions()
+
+
+# Also if nothing could be archived.
+@task(execution_timeout=timedelta(hours=2), trigger_rule="all_done")
 def compact() -> None:
     """Rewrite small files, table by table."""
     from lakehouse.connection import lakehouse_cursor
@@ -51,6 +60,7 @@ with DAG(
     doc_md=__doc__,
 ):
     chain(
+        archive_predictions(),
         compact(),
         vacuum(),
         expire(),

@@ -125,7 +125,8 @@ def test_what_the_tasks_import_is_in_their_image(platform: Path, command: str, m
 
 
 def test_maintenance_is_one_chain(dags: DagBag) -> None:
-    assert chain_of(dags.dags["lakehouse_maintenance"]) == ["compact", "vacuum", "expire", "expire_task_logs"]
+    chain = ["archive_predictions", "compact", "vacuum", "expire", "expire_task_logs"]
+    assert chain_of(dags.dags["lakehouse_maintenance"]) == chain
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,23 @@
 """Migrations of the fraud database on a real Postgres: new, of earlier releases with data, of a newer release."""
 
+import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from audit.sink import Sink
+from fraud_common.days import TABLES as DAYS
+from fraud_common.days import create_days, partitions
 from fraud_common.errors import UserError
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
 from fraud_db.migrate import MIGRATIONS, upgrade
-from own_database import own_database
+from own_database import as_superuser, own_database
+from predictions import line
 
 # Rows of every table, as the release before migrations stored them.
 ROWS = """
@@ -124,6 +131,68 @@ def test_a_database_of_an_older_release_keeps_its_data(database: PostgresSetting
     assert execute(database, "select newest_label = (select max(reported_at) from labels) from quality_clock") == [
         (True,)
     ]
+
+
+def test_a_table_with_rows_becomes_a_partition_and_is_not_copied(database: PostgresSettings) -> None:
+    before_migrations(database)
+    execute(database, ROWS + LATER_ROWS)
+    files = {table: execute(database, f"select pg_relation_filenode('{table}')") for table in DAYS}
+    upgrade(database)
+    connection = connect(database, "tests")
+    with connection, connection.cursor() as cursor:
+        for table in DAYS:
+            (partition,) = partitions(cursor, table)
+            assert execute(database, f"select pg_relation_filenode('{partition.sql}')") == files[table]
+            # Those of the next days go there, too; then come days.
+            assert partition.begin is None and partition.has(datetime.now(UTC).date() + timedelta(days=5))
+            create_days(cursor, [datetime.now(UTC).date(), partition.end.date()], [table])
+            assert len(partitions(cursor, table)) == 2
+    connection.close()
+
+
+def test_a_migration_that_was_killed_is_done_again(database: PostgresSettings) -> None:
+    before_migrations(database)
+    execute(database, ROWS + LATER_ROWS)
+    before = content(database)
+    # On another day; and in the middle of an index.
+    execute(
+        database, "alter table predictions add constraint predictions_end check (predicted_at < '2030-01-01') not valid"
+    )
+    execute(database, "create index predictions_in_order on predictions (position)")
+    as_superuser(
+        "update pg_index set indisvalid = false where indexrelid = 'predictions_in_order'::regclass",
+        database.fraud_db_name,
+    )
+    upgrade(database)
+    assert content(database) == before
+    assert execute(database, "select count(*) from pg_index where not indisvalid") == [(0,)]
+    assert execute(database, "select conname from pg_constraint where conname like '%_end'") == []
+
+
+def test_services_store_while_the_database_is_migrated(database: PostgresSettings) -> None:
+    """A query that runs for seconds keeps the migration waiting, and no service longer than two seconds at once."""
+    before_migrations(database)
+    execute(database, ROWS + LATER_ROWS)
+    reader = connect(database, "tests")
+    with reader.cursor() as cursor:
+        cursor.execute("select count(*) from predictions")
+    migration = threading.Thread(target=upgrade, args=[database])
+    migration.start()
+    stalls = []
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        started = time.monotonic()
+        execute(database, ROWS.partition(";")[0].replace("(1, 200)", "(1, 1)"))
+        stalls.append(time.monotonic() - started)
+    assert max(stalls) < 3
+    reader.close()
+    migration.join(60)
+    assert execute(database, "select version_num from alembic_version") == [(newest(),)]
+    assert execute(database, "select count(*) from predictions") == [(200 + len(stalls),)]
+    # What only the new schema takes waited in files.
+    sink = Sink(database, threading.Event(), on_retry=lambda: None)
+    sink.store([line("after", predicted_at=datetime.now(UTC).isoformat()).rstrip()])
+    assert execute(database, "select count(*) from predictions") == [(201 + len(stalls),)]
 
 
 def test_a_database_of_a_newer_release_is_refused(database: PostgresSettings) -> None:

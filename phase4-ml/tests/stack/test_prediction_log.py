@@ -12,6 +12,7 @@ import orjson
 import pytest
 from audit import spool
 from audit.prediction_log import PredictionLog
+from fraud_common.postgres import connect
 from predictions import line
 from serving.settings import Settings
 from serving_stack import POSTGRES_HOST, select, wait_until

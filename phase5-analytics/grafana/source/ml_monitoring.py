@@ -433,6 +433,14 @@ def _after(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
+            "Audit: size in Postgres",
+            "Tables with their indexes. They stop growing after PREDICTIONS_RETENTION_DAYS.",
+            {"{{table}}": "max by (table) (fraud_database_bytes)"},
+            "bytes",
+        )
+    )
+    board.with_panel(
+        lines(
             "Scorer",
             "Live payments scored per second, and requests that the API failed to answer.",
             {

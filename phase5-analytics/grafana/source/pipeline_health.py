@@ -75,8 +75,8 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Targets down",
-            "Services that export no metrics to Prometheus.",
-            "count(up) - sum(up)",
+            "Services that export no metrics to Prometheus, or whose name can't be resolved.",
+            "targets:down:count",
             steps=[("green", None), ("red", 1)],
         )
     )

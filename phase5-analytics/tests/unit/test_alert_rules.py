@@ -86,7 +86,8 @@ def test_a_job_that_is_looked_up_by_name_has_an_alert_on_its_absence() -> None:
     configured = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     looked_up = {job["job_name"] for job in configured if "dns_sd_configs" in job}
     assert looked_up
-    (missing,) = [rule for rule in alerts() if rule["alert"] == "TargetMissing"]
+    recorded = yaml.safe_load((PROMETHEUS / "rules" / "recording.yml").read_text())["groups"]
+    (missing,) = [rule for group in recorded for rule in group["rules"] if rule["record"] == "job:up:absent"]
     assert set(re.findall(r'job="([\w-]+)"', missing["expr"])) == looked_up
 
 

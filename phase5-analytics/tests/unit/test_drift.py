@@ -2,14 +2,16 @@
 
 import math
 import random
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import monitoring.__main__ as program
 import pytest
 from monitoring.__main__ import FEATURE, MISSING, REFERENCE, ROWS, SCORE, TAIL, clear, show
 from monitoring.drift import compare, drift, is_number, tails
 from monitoring.psi import index, shares
-from monitoring.sources import Distribution, Reference, Scored, parse_reference
+from monitoring.sources import Distribution, Reference, Scored, Unavailable, parse_reference
 from monitoring.window import Window
 
 DECILES = [position / 10 for position in range(1, 10)]
@@ -160,3 +162,35 @@ def test_a_reference_from_its_file() -> None:
 def test_a_file_that_is_no_reference_is_refused(wrong: Any) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
         parse_reference("7", {"score": wrong, "features": {}})
+
+
+def test_when_the_sources_do_not_answer_old_values_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Field case I5: neither panels nor alerts take an hour-old value for what is true now."""
+    SCORE.set(0.4)
+    FEATURE.labels("amount").set(0.4)
+    values = []
+
+    class Stop(threading.Event):
+        """Set after so many waits of half a minute each."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            clock.now += 30
+            values.append(SCORE.collect()[0].samples[0].value)
+            return clock.now > 300
+
+    class clock:  # noqa: N801 - stands for a module
+        now = 0.0
+
+        @staticmethod
+        def monotonic() -> float:
+            return clock.now
+
+    def unavailable(*_: object) -> list[Scored]:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(program, "time", clock)
+    monkeypatch.setattr(program, "newest_predictions", unavailable)
+    program.watch(program.Settings(), Stop())
+    # A moment's outage changes nothing.
+    assert values[:2] == [0.4, 0.4] and math.isnan(values[-1])
+    assert FEATURE.collect()[0].samples == []

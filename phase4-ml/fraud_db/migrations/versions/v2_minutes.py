@@ -5,7 +5,7 @@ from alembic import op
 revision = "2"
 down_revision = "1"
 
-# audit/sink.py keeps it in the transaction that stores the predictions; rows are updated in place, hence the free space.
+# audit/sink.py keeps it in the transaction that stores the predictions. Rows are updated in place, so a page has room.
 MINUTES = """
 create table prediction_minutes (
     minute timestamptz not null, -- of predicted_at
