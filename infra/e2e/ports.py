@@ -93,7 +93,9 @@ def tries(service: str, inside: int, api_has_keys: bool) -> tuple[Try, ...] | No
             return (
                 Try("that it is alive", "/api/v2/monitor/health", OPEN),
                 Try("pipelines", "/api/v2/dags", REFUSED),
+                Try("the documentation of its API", "/docs", OPEN),
                 Try("connections", "/api/v2/connections", REFUSED),
+                Try("what tasks ask", "/execution/variables/any", REFUSED),
             )
         case "mlflow", 5000:
             return (Try("models, also new ones", "/api/2.0/mlflow/registered-models/search?max_results=1", OPEN),)
