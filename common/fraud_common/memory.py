@@ -1,64 +1,39 @@
-"""The memory of the container that a service runs in, from its control group, as Prometheus metrics.
+"""What the kernel says about the memory of this container; upstream is its control group, version 1 or 2."""
 
-A service that is killed for lack of memory can't say so. Before that, it can say how near it is; and when the kernel
-ends only one process of several, the rest can count it.
-"""
-
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-CGROUPS = Path("/sys/fs/cgroup")
-# "No limit", of control groups version 1, is a number near 2 to the power of 63.
-NO_LIMIT = 2**60
+MIB = 2**20
+ROOT = Path("/sys/fs/cgroup")
 
 
-class ContainerMemory(Collector):
-    """Limit and working set in bytes, and kills; nothing where there is no limit, as outside a container."""
+@dataclass(frozen=True)
+class Memory:
+    """The limit in MiB, None without one, and how many processes the kernel has killed because of it."""
 
-    def __init__(self, cgroups: Path = CGROUPS) -> None:
-        self._cgroups = cgroups
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering reads no file."""
-        return []
-
-    def collect(self) -> Iterable[Metric]:
-        """What the files say now."""
-        try:
-            limit, used, kills = self._version_2() if self._is_version_2() else self._version_1()
-        except (OSError, ValueError, KeyError):
-            return
-        if limit is None or limit >= NO_LIMIT:
-            return
-        yield GaugeMetricFamily("container_memory_limit_bytes", "Memory that the container may use", value=limit)
-        yield GaugeMetricFamily(
-            "container_memory_working_set_bytes", "Memory that it uses, without file caches that can go", value=used
-        )
-        yield CounterMetricFamily(
-            "container_oom_kills", "Its processes that the kernel ended at the limit", value=kills
-        )
-
-    def _is_version_2(self) -> bool:
-        return (self._cgroups / "memory.max").exists()
-
-    def _version_2(self) -> tuple[int | None, int, int]:
-        limit = (self._cgroups / "memory.max").read_text().strip()
-        used = int((self._cgroups / "memory.current").read_text())
-        inactive = _numbers(self._cgroups / "memory.stat")["inactive_file"]
-        kills = _numbers(self._cgroups / "memory.events")["oom_kill"]
-        return None if limit == "max" else int(limit), used - inactive, kills
-
-    def _version_1(self) -> tuple[int | None, int, int]:
-        folder = self._cgroups / "memory"
-        limit = int((folder / "memory.limit_in_bytes").read_text())
-        used = int((folder / "memory.usage_in_bytes").read_text())
-        inactive = _numbers(folder / "memory.stat")["total_inactive_file"]
-        return limit, used - inactive, _numbers(folder / "memory.oom_control")["oom_kill"]
+    limit_mib: int | None
+    kills: int
 
 
-def _numbers(file: Path) -> dict[str, int]:
-    """The numbers of a file with a name and a number in each line."""
-    return {name: int(number) for name, number in (line.split() for line in file.read_text().splitlines())}
+def read_memory(root: Path = ROOT) -> Memory:
+    """Read both from the file system of control groups; without one there is no limit."""
+    limit = _text(root / "memory.max") or _text(root / "memory/memory.limit_in_bytes")
+    events = _text(root / "memory.events") or _text(root / "memory/memory.oom_control")
+    return Memory(parse_limit(limit), parse_kills(events))
+
+
+def parse_limit(text: str) -> int | None:
+    """The limit in MiB. Version 2 says `max` where there is none, version 1 a number near 2 ** 63."""
+    if not text.strip().isdigit() or int(text) >= 2**62:
+        return None
+    return int(text) // MIB
+
+
+def parse_kills(text: str) -> int:
+    """The counter `oom_kill` among lines of a name and a number."""
+    counters = dict(line.split() for line in text.splitlines())
+    return int(counters.get("oom_kill", 0))
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from fraud_common.errors import Stopping, one_line_errors
 from fraud_common.logs import set_up_logging
-from fraud_common.memory import ContainerMemory
+from fraud_common.memory_metrics import ContainerMemory
 from fraud_common.settings import load_settings
 
 log = logging.getLogger("service")

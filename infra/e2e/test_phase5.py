@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -90,6 +91,15 @@ def superset() -> httpx2.Client:
     )
 
 
+def guess(client: httpx2.Client) -> tuple[int, int]:
+    """The status of a wrong password on the login page, and through the API."""
+    field = re.search(r'id="csrf_token"\s+value="([^"]+)"', client.get("/login/").text)
+    assert field, "the login page has no csrf_token"
+    wrong = {"username": os.environ["SUPERSET_ADMIN_USER"], "password": "a guess"}
+    page = client.post("/login/", data=wrong | {"csrf_token": field[1]})
+    return page.status_code, client.post("/api/v1/security/login", json=wrong | {"provider": "db"}).status_code
+
+
 def query_of(params: dict[str, Any]) -> dict[str, Any]:
     """The query that the browser sends to draw a chart with these settings."""
     columns: list[Any] = [*params.get("all_columns", [])]
@@ -142,6 +152,15 @@ def test_every_chart_of_superset_has_data() -> None:
             assert not empty, f"{board['dashboard_title']}: " + "; ".join(empty)
             seconds, name, _ = max(answers)
             print(f"| {board['dashboard_title']} | {len(charts)} charts, slowest {name} {seconds:.1f} s |")
+
+
+def test_passwords_of_superset_can_not_be_guessed_at_speed() -> None:
+    """Field case I10: by the page, and by the API. The charts above have logged in once in this minute."""
+    with httpx2.Client(base_url=SUPERSET, timeout=60) as client:
+        statuses = [guess(client) for _ in range(12)]
+    assert statuses[0] == (302, 401), statuses
+    assert statuses[-1] == (429, 429), statuses
+    print(f"| wrong passwords of Superset in a minute | {sum(page == 302 for page, _ in statuses)} |")
 
 
 def test_dead_letters_raise_an_alert() -> None:

@@ -10,7 +10,7 @@ import sys
 
 from fraud_common.errors import one_line_errors
 from fraud_common.logs import set_up_logging
-from fraud_common.memory import ContainerMemory
+from fraud_common.memory_metrics import ContainerMemory
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.settings import load_settings
 from prometheus_client import REGISTRY, start_http_server

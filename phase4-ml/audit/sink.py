@@ -1,5 +1,7 @@
 """The table `predictions` in Postgres, its counts by the minute, and the explainer's work.
 
+Migrations create these tables (fraud_db/).
+
 Storing a line twice changes nothing, so what a crash interrupts is repeated. Downstream, model_quality/ and shadow/
 read the rows in the order of their positions (positions.py).
 """
@@ -8,23 +10,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg2
+from fraud_common.days import create_days
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
+from psycopg2.errors import CheckViolation, ProgramLimitExceeded, StatementTooComplex
 from psycopg2.extensions import connection as Connection
 from serving import metrics
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
 from tenacity.nap import sleep_using_event
 
 from audit.positions import STORING
-from audit.tables import create_tables
 
 log = logging.getLogger("audit")
 
-# Postgres will never take this line; every other failure is tried again.
-INVALID_LINE = (psycopg2.DataError, psycopg2.IntegrityError)
+# Postgres will never take this line; every other failure is tried again. The last two: a text that is too long for an
+# index, and JSON that is nested too deeply.
+INVALID_LINE = (psycopg2.DataError, psycopg2.IntegrityError, ProgramLimitExceeded, StatementTooComplex)
 
+PARTITIONED = ("predictions", "prediction_reasons")
 # Those of the lines; the position is the table's own.
 COLUMNS = (
     "prediction_id, transaction_id, user_id, merchant_id, amount, is_international, event_time, fraud_probability, "
@@ -41,7 +47,7 @@ INSERT = f"""
 with stored as (
     insert into predictions ({COLUMNS})
     select {COLUMNS} from jsonb_populate_recordset(null::predictions, %s::jsonb)
-    on conflict (prediction_id) do nothing
+    on conflict (prediction_id, predicted_at) do nothing
     returning *
 ), waits as (
     insert into prediction_reasons (prediction_id, predicted_at)
@@ -67,6 +73,22 @@ select count(*) from stored
 """
 
 
+# A wrong clock may say any day; what is no day of the calendar is left out with its line.
+DAYS = """
+select distinct (predicted_at at time zone 'UTC')::date
+from jsonb_to_recordset(%s::jsonb) as line (predicted_at timestamptz)
+where predicted_at >= '0001-01-02' and predicted_at < '9999-12-31'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line that Postgres does not take, and why."""
+
+    line: bytes
+    problem: str
+
+
 class Sink:
     """Stores lines, and waits for Postgres as long as it takes."""
 
@@ -84,8 +106,8 @@ class Sink:
         self._expired_at = -SECONDS_BETWEEN_EXPIRIES
         self.trouble: str | None = None
 
-    def store(self, lines: list[bytes]) -> None:
-        """Insert lines of JSON; returns when Postgres has them.
+    def store(self, lines: list[bytes]) -> list[RefusedLine]:
+        """Insert lines of JSON; returns when Postgres has them, with those that it refuses.
 
         Raises:
             psycopg2.Error: Postgres does not take them, and the process stops.
@@ -98,29 +120,40 @@ class Sink:
             before_sleep=self._warn_once,
             reraise=True,
         )
-        attempts(self._insert, lines)
+        refused = attempts(self._insert, lines)
         if self.trouble:
             log.info("postgres takes predictions again")
             self.trouble = None
+        return refused
 
-    def _insert(self, lines: list[bytes]) -> None:
+    def _insert(self, lines: list[bytes]) -> list[RefusedLine]:
         try:
-            metrics.STORED.inc(self._insert_together(lines))
+            metrics.STORED.inc(self._insert_with_days(lines))
         except INVALID_LINE as error:
-            if len(lines) > 1:
-                # One of them is invalid: one by one, all others are stored.
-                for line in lines:
-                    self._insert([line])
-                return
-            metrics.ERRORS.labels("prediction_log").inc()
-            log.error("left out a line that is not a prediction: %s", error, extra={"line": lines[0]})
+            if len(lines) == 1:
+                return [RefusedLine(lines[0], str(error).strip())]
+            # One of them is invalid: halved until it is alone, all others are stored.
+            half = len(lines) // 2
+            return self._insert(lines[:half]) + self._insert(lines[half:])
+        return []
 
-    def _insert_together(self, lines: list[bytes]) -> int:
+    def _insert_with_days(self, lines: list[bytes]) -> int:
+        try:
+            return self._insert_together(lines, create=False)
+        except CheckViolation:
+            # The first lines of a day: there is no partition for them.
+            return self._insert_together(lines, create=True)
+
+    def _insert_together(self, lines: list[bytes], create: bool) -> int:
+        array = f"[{b','.join(lines).decode()}]"
         try:
             connection = self._connected()
             self._expire(connection)
             with connection, connection.cursor() as cursor:
-                cursor.execute(INSERT, (f"[{b','.join(lines).decode(errors='replace')}]",))
+                if create:
+                    cursor.execute(DAYS, (array,))
+                    create_days(cursor, [day for (day,) in cursor.fetchall()], PARTITIONED)
+                cursor.execute(INSERT, (array,))
                 ((stored,),) = cursor.fetchall()
                 return stored
         except INVALID_LINE:
@@ -140,9 +173,7 @@ class Sink:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            connection = connect(self._settings, "fraud-api")
-            create_tables(connection)
-            self._connection = connection
+            self._connection = connect(self._settings, "fraud-api")
         return self._connection
 
     def _warn_once(self, attempt: RetryCallState) -> None:

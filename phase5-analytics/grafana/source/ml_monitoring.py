@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from source.panels import Column, dashboard, lines, number, rows
+from source.panels import FULL_WIDTH, Column, dashboard, lines, number, rows
 
 ERRORS = "api:fraud_request_errors:ratio_rate5m"
 DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
@@ -320,6 +320,24 @@ def _features(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
+            "Where merchants' features come from",
+            "As with users; reference: the snapshots are older than a day, so only the category is known.",
+            {"{{source}}": "api:fraud_merchant_feature_source:ratio_rate5m"},
+            "percentunit",
+            stacked=True,
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Incomplete histories",
+            "Scores from the snapshot because Redis lacked payments that Gold has, of the user or of the merchant.",
+            {"{{of}}": "sum by (of) (rate(fraud_incomplete_histories_total[5m]))"},
+            "reqps",
+        )
+    )
+    board.with_panel(
+        lines(
             "Feature stream: lag",
             "How long ago the oldest payment arrived that is not in the features yet.",
             {"{{topic}}": 'consumergroup:kafka_lag:seconds{consumergroup="feature-stream"}'},
@@ -334,18 +352,19 @@ def _features(board: Dashboard) -> None:
             quantiles("feature_stream_delay_seconds"),
             "s",
             [("transparent", None), ("orange", 1.0)],
-            width=12,
         )
     )
     board.with_panel(
         lines(
             "Feature stream: compared with Gold",
-            "Users whose features in Redis were compared with Gold, and those that differed, by the action taken.",
+            "Users whose features in Redis were compared with Gold, and those that differed, by the action taken; and "
+            "how many of all users had fewer payments in Redis.",
             {
                 "compared": "max(feature_stream_reconciled_users)",
+                "incomplete": "max(feature_stream_incomplete_users)",
                 "different: {{outcome}}": "max by (outcome) (feature_stream_different_users)",
             },
-            width=12,
+            width=FULL_WIDTH,
         )
     )
 
@@ -410,6 +429,14 @@ def _after(board: Dashboard) -> None:
             "Predictions written to Postgres.",
             {"stored": "sum(rate(fraud_predictions_stored_total[1m]))"},
             "wps",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Audit: size in Postgres",
+            "Tables with their indexes. They stop growing after PREDICTIONS_RETENTION_DAYS.",
+            {"{{table}}": "max by (table) (fraud_database_bytes)"},
+            "bytes",
         )
     )
     board.with_panel(

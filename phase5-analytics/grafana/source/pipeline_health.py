@@ -284,7 +284,7 @@ def _services(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Redis: memory",
-            "Memory of the online features.",
+            "Memory of the online features; at the limit payments wait in Kafka, since nothing is evicted.",
             {"used": "redis_memory_used_bytes", "limit": "redis_memory_max_bytes"},
             "bytes",
         )

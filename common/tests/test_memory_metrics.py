@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fraud_common.memory import ContainerMemory
+from fraud_common.memory_metrics import ContainerMemory
 from prometheus_client import CollectorRegistry
 
 
