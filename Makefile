@@ -12,7 +12,7 @@ PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertm
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
 ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
-  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS
+  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -40,19 +40,25 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
-.PHONY: backup restore pull push addresses
+.PHONY: backup restore restore-drill support pull push addresses ports
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
 	@infra/scripts/restore.sh
+restore-drill: ## FROM=folder: try a backup out beside the stack: restore it, start the stores, count everything, compare
+	@infra/scripts/restore_drill.sh
+support: ## One archive for a bug report: versions, settings without secrets, states, an hour of logs and metrics
+	@infra/scripts/support.sh
 pull: ## Take the images of this commit from IMAGE_REGISTRY instead of building them
 	@infra/scripts/pull.sh $(PHASE5)
 push: ## Share the images of this commit through IMAGE_REGISTRY
 	@infra/scripts/push.sh $(PHASE5)
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
+ports: ## What each published port gives without credentials, tried
+	@infra/scripts/ports.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz chaos dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -67,8 +73,12 @@ phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
 phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
+fuzz: ## [REQUESTS=5000] [MESSAGES=100000] [SEED=1]: so many generated requests, and messages of each topic; each is used or refused
+	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_MESSAGES="$${MESSAGES:-100000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K="fuzz or mutated" infra/scripts/test.sh 2 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
+chaos: ## [ROUNDS=24] [SEED=1] [STACK=running]: kills, stops, freezes and network cuts under load, then everything counted
+	@infra/scripts/chaos.sh
 lint: ## Ruff, mypy, shellcheck, hadolint, sqlfluff
 	@infra/scripts/lint.sh
 e2e: ## The whole stack end to end, on its own project and volumes
@@ -111,5 +121,5 @@ redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each ki
 	@docker compose exec fraud-api python3 -m feature_store.redis_features $${USER_ID:+--user "$$USER_ID"}
 feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what features are worth, by group and by scenario
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
-world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards]: what a model reaches in simulated worlds; no stack
+world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh

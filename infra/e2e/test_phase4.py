@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import backlog
+import chaos
 import docker
 import httpx2
-import pytest
 from audit.sink import Sink
 from confluent_kafka import Producer
+from faults import VICTIMS, Fault, plan
 from feature_store import coverage
 from feature_store.lakehouse import gold_cursor
 from feature_store.layout import USER_EVENTS, USER_LABELS, unpack_user
@@ -26,11 +27,13 @@ from fraud_common.settings import PostgresSettings, TrinoSettings
 from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
 from fraud_common.trino import query, trino_cursor
 from kafka_tools import KAFKA, committed, payment_bytes, read_topic, schema_of
-from kills import kill_main_process
 from lags import bronze_lag, stream_lag
 from oom import PROBE
 from predictions import line
 from serving_stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
+
+# Draws a frozen Redis and Postgres, and MinIO and Kafka cut off.
+SEED_OF_CHAOS = 14173
 
 
 def scored_by_now() -> int:
@@ -102,12 +105,14 @@ def test_a_training_run_that_exceeds_its_memory_limit_says_so() -> None:
         container.remove(force=True)
 
 
-@pytest.mark.parametrize("victim", ["scorer", "feature-stream", "fraud-api", "redis", "postgres", "mlflow"])
-def test_kill_9(victim: str) -> None:
-    kill_main_process(victim)
-    wait_until(scored_by_now, "Postgres answers")
-    before = scored_by_now()
-    wait_until(lambda: scored_by_now() > before + 1000, f"1,000 payments more after kill -9 of {victim}")
+def test_chaos_loses_and_doubles_nothing() -> None:
+    """kill -9 of all that a prediction passes, then freezes and network cuts, under load; make chaos has more."""
+    killed = ("scorer", "feature-stream", "fraud-api", "redis", "postgres", "mlflow")
+    kills = [Fault("kill", victim, seconds=0, pause=2) for victim in killed]
+    try:
+        assert chaos.run(kills + plan(SEED_OF_CHAOS, 4, VICTIMS, ("freeze", "cut")))
+    finally:
+        service("producer").start()
 
 
 def test_a_backlog_kills_no_consumer() -> None:

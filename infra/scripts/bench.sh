@@ -5,6 +5,7 @@
 # BACKLOG (2000000), LETTERS (2000000), SECONDS_AT_RATE (60), MINUTES_LIVE (3) and MINUTES_SOAK (45) make it shorter or
 # longer.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/versions.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
 
 parts="${PARTS:-kafka bronze transforms api stream replay backlog dlq soak}"
@@ -22,10 +23,6 @@ in_airflow() {
   docker compose --progress quiet run --rm --no-TTY --no-deps --volume "$ROOT/phase3-transforms/bench:/opt/bench:ro" \
     airflow-scheduler python "$@"
 }
-
-# Versions as they are pinned: of an artifact in a pom.xml, of a package in requirements.
-artifact() { sed -n "/<artifactId>$1</{n;s/.*<version>\(.*\)<.*/\1/p;q}" "infra/$2/pom.xml"; }
-package() { sed -n "s/^$1==\([^ ]*\).*/\1/p" "$2/requirements.txt"; }
 
 measured_on() {
   # shellcheck disable=SC2016 # the back quotes are Markdown

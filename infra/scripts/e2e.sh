@@ -3,6 +3,7 @@
 # everything, drills in short form, then taken down. Leaves reports/e2e.md with what was checked and how long it took.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/own_stack.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/counts.sh"
 
 timings=()
 # timed WHAT COMMAND...: runs it and notes how long it took.
@@ -84,11 +85,58 @@ $(<reports/e2e-panels.log)"
 }
 timed "no panel of the dashboards is empty" panels_filled
 timed "checks and drills of phase 5" checks fraud-api-test 5
+# As other machines would reach the API: with keys, by TLS. Nothing above has a key.
+closed_api() {
+  local pem="$ROOT/reports/e2e-tls.pem" end=$((SECONDS + 90))
+  docker run --rm "$(image schema-registry)" openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout - -out - >"$pem" 2>reports/e2e-tls.log
+  chmod a+r "$pem"
+  export API_KEY=a-new-key,the-old-key API_RATE_LIMIT=1000 TLS_CERTIFICATE="$pem" TLS_KEY="$pem"
+  docker compose --progress quiet up --detach --no-deps --wait --wait-timeout 120 fraud-api tls-proxy
+  make --no-print-directory ports | tee reports/e2e-ports.md
+  make --no-print-directory predict-test
+  local key
+  for key in a-new-key the-old-key; do
+    curl -fsS --cacert "$pem" --header "X-API-Key: $key" --output /dev/null "https://localhost:$API_TLS_PORT/ready" ||
+      die "the API refuses a valid key"
+  done
+  # A counter that the API has only now: Prometheus has read it, so it has a key that fits.
+  until docker compose exec --no-TTY prometheus promtool query instant http://localhost:9090 \
+    'fraud_rate_limited_total{key="2"}' | grep -q fraud_rate_limited; do
+    ((SECONDS < end)) || die "Prometheus does not read the metrics of an API with keys"
+    sleep 2
+  done
+}
+timed "the API with keys and TLS, and every port without" closed_api
+# Of this very stack: the log of every container, the metrics of the API, and none of the random secrets.
+support_archive_is_complete() {
+  local archive folder container name
+  archive="$(find reports -name 'support-*.tar.gz' | sort | tail -n 1)" folder="$(mktemp -d)"
+  tar -C "$folder" --strip-components 1 -xzf "$archive"
+  [[ ! -f "$folder/missing.txt" ]] || die "$archive lacks what did not answer: $(<"$folder/missing.txt")"
+  for container in $(docker compose ps --all --format '{{.Name}}'); do
+    [[ -f "$folder/logs/$container.log" ]] || die "$archive lacks the log of $container"
+  done
+  grep -q fraud_predictions_total "$folder/metrics/fraud-api.json" || die "$archive lacks the metrics of the API"
+  while read -r name; do
+    ! grep -rqF -- "${!name}" "$folder" || die "$name is in $archive"
+  done < <(sed -n 's/=insecure-dev-default$//p' .env.example)
+  rm -r "$folder" "$archive"
+}
+timed "make support" make --no-print-directory support
+timed "its archive is complete and has no secret" support_archive_is_complete
+# The stack is done; what is stopped here is not started again by make backup.
+mapfile -t others < <(docker compose ps --services --status running | grep -vxF "$(stores)")
+timed "everything but the stores stopped" docker compose --progress quiet stop "${others[@]}"
+rm -rf reports/e2e-backup
+timed "make backup" make --no-print-directory backup TO=reports/e2e-backup
+timed "make restore-drill" make --no-print-directory restore-drill FROM=reports/e2e-backup
+rm -rf reports/e2e-backup
 
 {
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"
   printf '%s\n' "${timings[@]}"
   # shellcheck disable=SC2016 # the back quotes are Markdown
-  printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log)"
+  printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log reports/e2e-ports.md)"
 } >reports/e2e.md
 say "e2e: everything holds; report in reports/e2e.md"

@@ -20,7 +20,7 @@ import docker
 import httpx2
 import psycopg2
 import redis
-from api_process import PAYMENT, wait_until
+from api_process import PAYMENT, metric_of, wait_until
 from docker.models.containers import Container
 from feature_store.layout import COMPLETE_KEY
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
@@ -133,13 +133,8 @@ def all_workers(condition: Callable[[dict[str, Any]], bool]) -> bool:
 
 def metric(name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels."""
-    total = 0.0
-    for line in httpx2.get(f"{API_URL}/metrics", timeout=10).text.splitlines():
-        if line.startswith((name + "{", name + " ")) and all(
-            f'{key}="{value}"' in line for key, value in labels.items()
-        ):
-            total += float(line.rpartition(" ")[2])
-    return total
+    with httpx2.Client(base_url=API_URL, timeout=10) as client:
+        return metric_of(client, name, **labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +155,7 @@ class Load:
         self.run = f"load-{uuid.uuid4().hex[:8]}"
         self._results = folder / "results"
         targets = folder / "targets"
+        key = {"X-API-Key": [os.environ["API_KEY"]]} if os.environ.get("API_KEY") else {}
         with targets.open("w") as lines:
             for number in range(rate * 240):
                 body = PAYMENT | {
@@ -171,13 +167,13 @@ class Load:
                 target = {
                     "method": "POST",
                     "url": f"{url}/predict",
-                    "header": {"Content-Type": ["application/json"]},
+                    "header": {"Content-Type": ["application/json"]} | key,
                     "body": base64.b64encode(json.dumps(body).encode()).decode(),
                 }
                 lines.write(json.dumps(target) + "\n")
         command = ["vegeta", "attack", "-format=json", f"-targets={targets}", f"-output={self._results}"]
         self._process = subprocess.Popen(
-            [*command, f"-rate={rate}", "-duration=0", "-max-workers=2000", "-timeout=10s"]
+            [*command, f"-rate={rate}", "-duration=0", "-max-workers=2000", "-timeout=10s", "-dns-ttl=-1"]
         )
         self.answers: list[Answer] = []
 

@@ -83,8 +83,7 @@ def predict(log: PredictionLog, version: str, predictions: dict[str, tuple[str, 
                 event_time=moment,
                 predicted_at=moment,
                 fraud_probability=0.5,
-            ),
-            1,
+            )
         )
     wait_until(lambda: stored(version) == before + len(predictions), "Postgres has the predictions")
 

@@ -16,8 +16,8 @@ from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-revision = "2"
-down_revision = "1"
+revision = "3"
+down_revision = "2"
 
 log = logging.getLogger("fraud_db")
 
