@@ -47,7 +47,8 @@ class MemoryLake:
             begin,
             end,
         )
-        return [key for (key,) in rows if key not in self.rows[table]]
+        archived = set(self.rows[table])
+        return [key for (key,) in rows if key not in archived]
 
     def add(self, table: str, partition: Partition, begin: datetime, end: datetime) -> None:
         if self.killed_before:
