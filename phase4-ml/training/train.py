@@ -249,7 +249,8 @@ def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
             select_features(background(learned, settings.training_seed), trained.features),
         )
         mlflow.log_artifacts(folder, "serving")
-    mlflow.log_dict(reference(trained.holdout, trained.scores), "serving/reference.json")
+    # As text, since log_dict would give each of its 100,000 numbers a line.
+    mlflow.log_text(json.dumps(reference(trained.holdout, trained.scores)), "serving/reference.json")
 
 
 def log_model(trained: Trained) -> str:

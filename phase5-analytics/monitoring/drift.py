@@ -6,10 +6,9 @@ any drift.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from monitoring.psi import index, shares
 from monitoring.sources import Distribution, Reference, Scored
@@ -41,36 +40,47 @@ def compare(rows: Sequence[Scored], reference: Reference) -> tuple[Drift, dict[s
     Args:
         rows: at least one payment.
     """
-    score = drift([(row.event_time, row.score) for row in rows], reference.score)
+    hours = [hour_of_week(row.event_time) for row in rows]
+    score = drift(hours, [row.score for row in rows], reference.score)
     features = {
-        name: drift([(row.event_time, _value(row.features, name)) for row in rows], expected)
+        name: drift(hours, [row.features.get(name) for row in rows], expected)
         for name, expected in reference.features.items()
     }
     return score, features
 
 
-def drift(values: Sequence[tuple[datetime, Any]], reference: Distribution) -> Drift:
-    """The drift of values, each with the time of its payment. What is no number is left out, and counted."""
-    numbers = [(at, value) for at, value in values if is_number(value)]
+def hour_of_week(at: datetime) -> int:
+    """The hours since Monday 00:00 UTC, 0 to 167."""
+    in_utc = at.astimezone(UTC)
+    return in_utc.weekday() * 24 + in_utc.hour
+
+
+def drift(hours: Sequence[int], values: Sequence[float], reference: Distribution) -> Drift:
+    """The drift of values, each with the hour of the week of its payment.
+
+    NaN is left out, and counted.
+    """
+    numbers = [value for value in values if not math.isnan(value)]
     missing = 1 - len(numbers) / len(values)
     if not numbers:
         return Drift(None, {}, missing)
-    expected = expected_shares([at for at, _ in numbers], reference)
-    found = shares((value for _, value in numbers), reference.edges)
+    if missing:
+        hours = [hour for hour, value in zip(hours, values, strict=True) if not math.isnan(value)]
+    expected = expected_shares(hours, reference)
+    found = shares(numbers, reference.edges)
     return Drift(index(expected, found), tails(expected, found, len(numbers)), missing)
 
 
-def expected_shares(times: Sequence[datetime], reference: Distribution) -> list[float]:
+def expected_shares(hours: Sequence[int], reference: Distribution) -> list[float]:
     """The shares that the holdout has in the hours of these payments, in proportion to them.
 
     For each hour of the week, or where the holdout has too few of it, hour of the day; else of the whole holdout.
     """
-    hours = Counter((at.weekday() * 24 + at.hour, at.hour) for at in (time.astimezone(UTC) for time in times))
     mixed = [0.0] * len(reference.shares)
-    for (of_week, of_day), count in hours.items():
-        of_hour = reference.by_hour_of_week.get(of_week) or reference.by_hour_of_day.get(of_day) or reference.shares
+    for hour, count in Counter(hours).items():
+        of_hour = reference.by_hour_of_week.get(hour) or reference.by_hour_of_day.get(hour % 24) or reference.shares
         for position, share in enumerate(of_hour):
-            mixed[position] += share * count / len(times)
+            mixed[position] += share * count / len(hours)
     return mixed
 
 
@@ -81,15 +91,3 @@ def tails(expected: Sequence[float], found: Sequence[float], count: int) -> dict
     return {
         tail: found[position] / usual[tail] for tail, position in ends.items() if usual[tail] * count >= SMALLEST_TAIL
     }
-
-
-def is_number(value: Any) -> bool:
-    """Whether it can be counted: no null, text, NaN or infinity."""
-    try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return False
-
-
-def _value(features: Any, name: str) -> Any:
-    return features.get(name) if isinstance(features, Mapping) else None

@@ -12,6 +12,8 @@ from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
 
+from monitoring.features import Features
+
 NEWEST = """
 select prediction_id::text, model_version, event_time, fraud_probability, features
 from predictions
@@ -63,15 +65,15 @@ class Reference:
     features: dict[str, Distribution]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scored:
-    """A live payment with its score. `features` is what the table has: any JSON, also null."""
+    """A live payment with its score."""
 
     prediction_id: str
     model_version: str
     event_time: datetime
     score: float
-    features: Any
+    features: Features
 
 
 def production_reference(address: str, known: Reference | None) -> Reference | None:
@@ -132,7 +134,7 @@ def newest_predictions(settings: PostgresSettings, rows: int) -> list[Scored]:
     try:
         with connection.cursor() as cursor:
             cursor.execute(NEWEST, (rows,))
-            return [Scored(*row) for row in cursor.fetchall()]
+            return [Scored(*row, Features.of(features)) for *row, features in cursor.fetchall()]
     except psycopg2.Error as error:
         raise Unavailable(f"predictions: {str(error).strip().splitlines()[0]}; has the API stored any?") from None
     finally:

@@ -396,10 +396,10 @@ def _drift(board: Dashboard) -> None:
         lines(
             "Tails",
             "How many times the usual share of payments is in the outermost bin of the score or of a feature: the ten "
-            "highest. More than 3 raises an alert.",
+            "highest. More than 4 raises an alert.",
             {"{{of}} {{tail}}": "topk(10, fraud_tail_ratio)"},
             "none",
-            [("transparent", None), ("red", 3.0)],
+            [("transparent", None), ("red", 4.0)],
             width=12,
         )
     )

@@ -1,15 +1,18 @@
 """Drift: the textbook's index against the same hours, tails, and no number where nothing can be compared."""
 
+import json
 import math
 import random
 import threading
-from datetime import UTC, datetime, timedelta
+import tracemalloc
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import monitoring.__main__ as program
 import pytest
 from monitoring.__main__ import FEATURE, MISSING, REFERENCE, ROWS, SCORE, TAIL, clear, show
-from monitoring.drift import compare, drift, is_number, tails
+from monitoring.drift import compare, drift, hour_of_week, tails
+from monitoring.features import Features, is_number
 from monitoring.psi import index, shares
 from monitoring.sources import Distribution, Reference, Scored, Unavailable, parse_reference
 from monitoring.window import Window
@@ -24,7 +27,7 @@ MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def scored(number: int, score: float, amount: Any = 5.0, version: str = "3") -> Scored:
-    return Scored(f"p{number}", version, MONDAY, score, {"amount": amount})
+    return Scored(f"p{number}", version, MONDAY, score, Features.of({"amount": amount}))
 
 
 def score_drift(rows: list[Scored]) -> float | None:
@@ -100,14 +103,21 @@ def test_an_hour_is_compared_with_the_same_hours_of_the_holdout() -> None:
     )
     hour = timedelta(hours=1)
     night = [(MONDAY + 3 * hour, 3)] * 300 + [(MONDAY + 4 * hour, 4)] * 150 + [(MONDAY + 4 * hour, 3)] * 150
-    assert drift(night, week).index == pytest.approx(0, abs=1e-3)
+
+    def moved(payments: list[tuple[datetime, int]], reference: Distribution = week) -> float:
+        times, values = zip(*payments, strict=True)
+        found = drift([hour_of_week(at) for at in times], values, reference).index
+        assert found is not None
+        return found
+
+    assert moved(night) == pytest.approx(0, abs=1e-3)
     # On a Tuesday there is no such batch.
-    tuesday = [(at + 24 * hour, value) for at, value in night]
-    assert drift(tuesday, week).index > 0.25  # type: ignore[operator]
+    assert moved([(at + 24 * hour, value) for at, value in night]) > 0.25
     # Another time zone is no drift.
-    assert drift([(at.astimezone(), value) for at, value in night], week).index == pytest.approx(0, abs=1e-3)
+    east = timezone(5 * hour)
+    assert moved([(at.astimezone(east), value) for at, value in night]) == pytest.approx(0, abs=1e-3)
     # Models of earlier releases have no hours.
-    assert drift(night, Distribution(edges, [1 / 24] * 24)).index > 1  # type: ignore[operator]
+    assert moved(night, Distribution(edges, [1 / 24] * 24)) > 1
 
 
 def test_a_tail_that_grows_is_seen_where_the_index_is_small() -> None:
@@ -127,7 +137,9 @@ def test_what_is_no_number_is_left_out_and_counted(value: Any) -> None:
     window = Window(seconds=60)
     good = [scored(number, number / 1000, amount) for number, amount in enumerate([5.0, 50.0, 500.0] * 200)]
     odd = [scored(1_000 + number, 0.5, value) for number in range(200)]
-    bare = [Scored(f"n{number}", "3", MONDAY, 0.5, [None, {}, [], "x"][number % 4]) for number in range(200)]
+    bare = [
+        Scored(f"n{number}", "3", MONDAY, 0.5, Features.of([None, {}, [], "x"][number % 4])) for number in range(200)
+    ]
     window.add(good + odd + bare, now=0)
     show(window, REFERENCE_OF_3, minimum=500)
     assert MISSING.labels("amount")._value.get() == pytest.approx(0.4)
@@ -194,3 +206,15 @@ def test_when_the_sources_do_not_answer_old_values_go(monkeypatch: pytest.Monkey
     # A moment's outage changes nothing.
     assert values[:2] == [0.4, 0.4] and math.isnan(values[-1])
     assert FEATURE.collect()[0].samples == []
+
+
+def test_an_hour_of_predictions_fits_the_container() -> None:
+    """7,200 predictions of 75 features took 67 MiB as JSON."""
+    names = [f"a_feature_with_a_long_name_{number}" for number in range(75)]
+    document = json.dumps(dict.fromkeys(names, 1.5))
+    tracemalloc.start()
+    rows = [Features.of(json.loads(document)) for _ in range(720)]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / len(rows) < 1_000
+    assert rows[-1].get(names[-1]) == 1.5 and math.isnan(rows[-1].get("another"))
