@@ -134,7 +134,10 @@ def newest_predictions(settings: PostgresSettings, rows: int) -> list[Scored]:
     try:
         with connection.cursor() as cursor:
             cursor.execute(NEWEST, (rows,))
-            return [Scored(*row, Features.of(features)) for *row, features in cursor.fetchall()]
+            return [
+                Scored(prediction_id, version, event_time, score, Features.of(features))
+                for prediction_id, version, event_time, score, features in cursor.fetchall()
+            ]
     except psycopg2.Error as error:
         raise Unavailable(f"predictions: {str(error).strip().splitlines()[0]}; has the API stored any?") from None
     finally:
