@@ -92,13 +92,13 @@ def test_every_minute_is_counted_once_by_what_charts_group_by(settings: Settings
     first, second = (f"{minute + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}" for seconds in (1, 61))
     high = {"risk_tier": "high", "fraud_probability": 1.0, "model_version": run}
     twice = line(run, predicted_at=first, **high)
-    log.append(twice + line(run, predicted_at=first, amount=2.5, **high), 2)
-    log.append(line(run, predicted_at=first, amount="much", **high), 1)
-    log.append(line(run, predicted_at=second, model_version=run, fraud_probability=0.07), 1)
+    log.append(twice + line(run, predicted_at=first, amount=2.5, **high))
+    log.append(line(run, predicted_at=first, amount="much", **high))
+    log.append(line(run, predicted_at=second, model_version=run, fraud_probability=0.07))
     long_ago = f"{minute - timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"
-    log.append(line(run, predicted_at=long_ago, model_version=run), 1)
+    log.append(line(run, predicted_at=long_ago, model_version=run))
     other = PredictionLog(settings)
-    other.append(twice + line(run, predicted_at=first, amount=10, **high), 2)
+    other.append(twice + line(run, predicted_at=first, amount=10, **high))
     log.start()
     other.start()
     wait_until(lambda: stored(run) == 5, "stored", 20)
@@ -122,7 +122,7 @@ def test_old_minutes_are_deleted(settings: Settings, log: PredictionLog, run: st
             (run,),
         )
     connection.close()
-    log.append(line(run), 1)
+    log.append(line(run))
     log.start()
     wait_until(lambda: stored(run) == 1, "stored", 20)
     assert select("select count(*) from prediction_minutes where model_version = %s", run) == [(0,)]
