@@ -40,7 +40,7 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
-.PHONY: backup restore restore-drill support pull push addresses ports
+.PHONY: backup restore restore-drill support sbom pull push addresses ports
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
@@ -49,6 +49,8 @@ restore-drill: ## FROM=folder: try a backup out beside the stack: restore it, st
 	@infra/scripts/restore_drill.sh
 support: ## One archive for a bug report: versions, settings without secrets, states, an hour of logs and metrics
 	@infra/scripts/support.sh
+sbom: ## What is in each image, as CycloneDX JSON in reports/sbom/, and all licences in docs/licences.md
+	@infra/scripts/sbom.sh $(PHASE5)
 pull: ## Take the images of this commit from IMAGE_REGISTRY instead of building them
 	@infra/scripts/pull.sh $(PHASE5)
 push: ## Share the images of this commit through IMAGE_REGISTRY

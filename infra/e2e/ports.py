@@ -8,14 +8,18 @@ python3 infra/e2e/ports.py [--api-has-keys] <ports
 
 import argparse
 import http.client
+import json
+import re
 import ssl
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 OPEN, REFUSED, ABSENT, CLOSED = "open", "refused", "absent", "closed"
 SECONDS = 15.0
+STATEMENT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Port:
 
 
 JSON = {"Content-Type": "application/json"}
+STRANGER = {"X-Trino-User": "stranger"}
 METRICS = (Try("metrics", "/metrics", OPEN),)
 API_PAGES = (("state", "/ready"), ("metrics", "/metrics"), ("documentation", "/docs"), ("its schema", "/openapi.json"))
 
@@ -85,9 +90,9 @@ def tries(service: str, inside: int, api_has_keys: bool) -> tuple[Try, ...] | No
         case "trino", 8080:
             return (
                 Try("its version", "/v1/info", OPEN),
-                Try(
-                    "any query, with any name", "/v1/statement", OPEN, "POST", "select 1", {"X-Trino-User": "stranger"}
-                ),
+                Try("any query, with any name", STATEMENT, OPEN, body="select 1"),
+                # Of no row, in case it is not refused.
+                Try("changing predictions", STATEMENT, REFUSED, body=f"delete from {PREDICTIONS} where risk_tier = ''"),
             )
         case "airflow-api-server", 8080:
             return (
@@ -126,6 +131,13 @@ def tries(service: str, inside: int, api_has_keys: bool) -> tuple[Try, ...] | No
 
 # Not HTTP.
 KAFKA = "kafka"
+# SQL, answered in several steps.
+STATEMENT = "/v1/statement"
+PREDICTIONS = "fraud.public.predictions"
+# Without phase 4 there are no predictions that could be changed.
+FORBIDDEN = re.compile(
+    f"permission denied|read-only transaction|access denied|{PREDICTIONS}' does not exist", re.IGNORECASE
+)
 
 
 def judge(status: int, location: str) -> str:
@@ -139,6 +151,8 @@ def ask(port: Port, attempt: Try) -> tuple[str, str]:
     """What came of a try, and the evidence."""
     if attempt.path == KAFKA:
         return ask_kafka(port)
+    if attempt.path == STATEMENT:
+        return ask_trino(port, attempt.body)
     tls = port.service == "tls-proxy"
     # Whether the certificate is for this name is not what is tried here.
     connection = (
@@ -156,6 +170,31 @@ def ask(port: Port, attempt: Try) -> tuple[str, str]:
         return CLOSED, type(error).__name__
     finally:
         connection.close()
+
+
+def ask_trino(port: Port, statement: str) -> tuple[str, str]:
+    """What becomes of a statement: Trino takes it at once, and says later whether it may be run."""
+    connection = http.client.HTTPConnection(port.host, port.published, timeout=SECONDS)
+    end = time.monotonic() + STATEMENT_SECONDS
+    try:
+        connection.request("POST", STATEMENT, statement, STRANGER)
+        while time.monotonic() < end:
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status != 200:
+                return judge(answer.status, ""), f"HTTP {answer.status}"
+            state = json.loads(text)
+            if error := state.get("error"):
+                # Any other error says nothing about rights.
+                return (REFUSED if FORBIDDEN.search(error["message"]) else CLOSED), error["message"]
+            if "nextUri" not in state:
+                return OPEN, state["stats"]["state"]
+            connection.request("GET", urlsplit(state["nextUri"]).path, headers=STRANGER)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return CLOSED, type(error).__name__
+    finally:
+        connection.close()
+    return CLOSED, f"no result within {STATEMENT_SECONDS:.0f} s"
 
 
 def ask_kafka(port: Port) -> tuple[str, str]:

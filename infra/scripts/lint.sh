@@ -9,7 +9,7 @@ infra/docker/build_one.sh lint docker build --progress plain --file infra/lint/D
   --build-arg "PYTHON_BUILD=$(image python-build)" .
 
 # Modules are found from the folders that they share.
-MYPYPATH=common:phase1-ingestion:phase2-streaming:phase3-transforms/airflow:phase4-ml:phase5-analytics:phase5-analytics/grafana
+MYPYPATH=common:phase1-ingestion:phase2-streaming:phase3-transforms/airflow:phase4-ml:phase5-analytics:phase5-analytics/grafana:infra/sbom
 in_lint() { docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --env "MYPYPATH=$MYPYPATH" --volume "$ROOT:/repo:${lint_mount:-ro}" "$(image lint)" "$@"; }
 
 mapfile -t shell_files < <(git grep -lE '^#!.*(bash|sh)$' -- ':!*.md')
@@ -33,7 +33,7 @@ types() { check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bi
 types common/fraud_common phase1-ingestion/producer phase2-streaming/spark_jobs phase3-transforms/airflow/lakehouse \
   phase4-ml/{features.py,feature_store,feature_stream,scorer,audit,fraud_db,model_quality,shadow,serving} \
   phase4-ml/{training,training_runs,explainer} \
-  phase5-analytics/{kafka_exporter,monitoring,grafana/source}
+  phase5-analytics/{kafka_exporter,monitoring,grafana/source} infra/sbom
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"
 check hadolint hadolint "${dockerfiles[@]}"
 # Macros are linted where the models use them.

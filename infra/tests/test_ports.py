@@ -1,5 +1,6 @@
 """What the table of published ports is made of."""
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ports import ABSENT, CLOSED, OPEN, REFUSED, Port, Try, ask, examine, judge, read_ports, tries
+from ports import ABSENT, CLOSED, OPEN, REFUSED, STATEMENT, Port, Try, ask, examine, judge, read_ports, tries
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,9 @@ def test_what_an_answer_means(status: int, location: str, outcome: str) -> None:
 
 class _Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path.startswith(STATEMENT):
+            self._trino()
+            return
         status = {"/health": 200, "/ready": 401, "/page": 302}.get(self.path.split("?")[0], 403)
         self.send_response(status)
         if status == 302:
@@ -67,6 +71,21 @@ class _Server(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.do_GET()
+
+    def _trino(self) -> None:
+        """As Trino does: first where to ask again, then what became of it."""
+        host, text = self.headers["Host"], self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        errors = {"delete": "ERROR: permission denied for table predictions", "broken": "the server is on fire"}
+        state: dict[str, object] = {"stats": {"state": "FINISHED"}}
+        if self.command == "POST":
+            state["nextUri"] = f"http://{host}{STATEMENT}/executing/{text}"
+        elif (word := self.path.rpartition("/")[2]) in errors:
+            state["error"] = {"message": errors[word]}
+        body = json.dumps(state).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -87,6 +106,12 @@ def test_answers_are_asked_for_over_the_network(port: int) -> None:
     assert ask(here, Try("", "/ready", OPEN)) == (REFUSED, "HTTP 401")
     assert ask(here, Try("", "/page", OPEN)) == (REFUSED, "HTTP 302")
     assert ask(Port("fraud-api", 8000, "127.0.0.1", 1), Try("", "/health", OPEN))[0] == CLOSED
+
+
+@pytest.mark.parametrize(("word", "outcome"), [("select", OPEN), ("delete", REFUSED), ("broken", CLOSED)])
+def test_a_statement_is_followed_to_its_end(port: int, word: str, outcome: str) -> None:
+    trino = Port("trino", 8080, "127.0.0.1", port)
+    assert ask(trino, Try("", STATEMENT, OPEN, body=word))[0] == outcome
 
 
 def test_what_is_not_as_it_should_be_is_said(port: int) -> None:

@@ -47,7 +47,8 @@ class MemoryLake:
             begin,
             end,
         )
-        return [key for (key,) in rows if key not in self.rows[table]]
+        archived = set(self.rows[table])
+        return [key for (key,) in rows if key not in archived]
 
     def add(self, table: str, partition: Partition, begin: datetime, end: datetime) -> None:
         if self.killed_before:
@@ -87,13 +88,13 @@ def select(connection: Connection, statement: str, *values: Any) -> list[tuple[A
         return cursor.fetchall() if cursor.description else []
 
 
-def store(connection: Connection, sink: Sink, day: date, rows: int) -> None:
-    """What a day leaves in each table, a row each half an hour: every tenth payment is suspicious, and has a label."""
+def store(connection: Connection, sink: Sink, day: date, rows: int, half_hours: int = 48) -> None:
+    """What a day leaves in each table, spread over so many: every tenth payment is suspicious, and has a label."""
     begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
     lines = []
     for number in range(rows):
         tier = "low" if number % 10 else "high"
-        at = begin + timedelta(minutes=30) * (number % 48)
+        at = begin + timedelta(minutes=30) * (number % half_hours)
         lines.append(line(f"{day} {number}", risk_tier=tier, predicted_at=at.isoformat()).rstrip())
     sink.store(lines)
     with connection, connection.cursor() as cursor:
@@ -124,7 +125,7 @@ def test_sixty_days_leave_thirty(connection: Connection, database: PostgresSetti
     sizes = []
     for number in range(60):
         day = FIRST + timedelta(days=number)
-        store(connection, sink, day, 480)
+        store(connection, sink, day, 480, half_hours=4)
         archive_old(connection, lake, day, keep_days=30)
         if number % 6 == 5:
             # What autovacuum does: sixty days take seconds here.
