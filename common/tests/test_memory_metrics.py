@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fraud_common.memory import MIB
 from fraud_common.memory_metrics import ContainerMemory
 from prometheus_client import CollectorRegistry
 
@@ -21,8 +22,8 @@ def version_2(folder: Path, limit: str) -> Path:
 
 
 def test_version_2(tmp_path: Path) -> None:
-    assert seen(version_2(tmp_path, "1000")) == {
-        "container_memory_limit_bytes": 1000,
+    assert seen(version_2(tmp_path, str(3 * MIB))) == {
+        "container_memory_limit_bytes": 3 * MIB,
         "container_memory_working_set_bytes": 550,
         "container_oom_kills_total": 2,
     }
@@ -31,12 +32,12 @@ def test_version_2(tmp_path: Path) -> None:
 def test_version_1(tmp_path: Path) -> None:
     folder = tmp_path / "memory"
     folder.mkdir()
-    (folder / "memory.limit_in_bytes").write_text("1000\n")
+    (folder / "memory.limit_in_bytes").write_text(f"{3 * MIB}\n")
     (folder / "memory.usage_in_bytes").write_text("700\n")
-    (folder / "memory.stat").write_text("cache 200\ntotal_inactive_file 150\n")
+    (folder / "memory.stat").write_text("cache 200\ninactive_file 20\ntotal_inactive_file 150\n")
     (folder / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
     assert seen(tmp_path) == {
-        "container_memory_limit_bytes": 1000,
+        "container_memory_limit_bytes": 3 * MIB,
         "container_memory_working_set_bytes": 550,
         "container_oom_kills_total": 2,
     }
@@ -56,5 +57,5 @@ def test_without_a_limit_there_is_nothing_to_say(tmp_path: Path) -> None:
 
 def test_without_readable_files_there_is_nothing_to_say(tmp_path: Path) -> None:
     assert seen(tmp_path) == {}
-    (version_2(tmp_path, "1000") / "memory.stat").write_text("not a number\n")
+    (version_2(tmp_path, str(3 * MIB)) / "memory.stat").write_text("not a number\n")
     assert seen(tmp_path) == {}
