@@ -23,7 +23,7 @@ CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/cache"}
 DATA_CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/data"}
 RATELIMIT_STORAGE_URI = "memory://"
 
-# Who looked at what is in the container's log, which is rotated. In the database, the default, every request would leave
+# Who looked at what is in the log of the container, which is rotated. In the database, the default, each request leaves
 # a row for ever.
 EVENT_LOGGER = StdOutEventLogger()
 
