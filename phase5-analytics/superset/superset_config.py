@@ -7,6 +7,7 @@ from flask_appbuilder.security.views import AuthDBView
 from flask_appbuilder.utils.limit import Limit
 from flask_limiter.util import get_remote_address
 from sqlalchemy.engine import URL
+from superset.utils.log import StdOutEventLogger
 
 LOG_LEVEL = "WARNING"
 SECRET_KEY = os.environ["SUPERSET_SECRET_KEY"]
@@ -33,6 +34,10 @@ RATELIMIT_APPLICATION = None
 AUTH_RATE_LIMITED = False
 AuthDBView.limits = [Limit("10 per minute", key_func=get_remote_address, methods=("POST",))]
 SecurityApi.limits = [Limit("10 per minute", key_func=get_remote_address, methods=("POST",))]
+
+# Who looked at what is in the log of the container, which is rotated. In the database, the default, each request leaves
+# a row for ever.
+EVENT_LOGGER = StdOutEventLogger()
 
 # No worker beside the web server: no background queries, alerts or thumbnails.
 CELERY_CONFIG = None
