@@ -53,7 +53,10 @@ REFUSALS = {
     408: {"model": Refusal, "description": "The request did not arrive in time."},
     413: {"model": Refusal, "description": "The request is too large."},
     422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
-    503: {"model": Refusal, "description": "With AUDIT_FSYNC=on: the prediction can't be recorded. Try again later."},
+    503: {
+        "model": Refusal,
+        "description": "Too many large requests at once, or, with AUDIT_FSYNC=on, no record. Try again later.",
+    },
 }
 
 set_up_logging()
