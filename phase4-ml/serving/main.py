@@ -58,7 +58,10 @@ REFUSALS = NO_KEY | {
     413: {"model": Refusal, "description": "The request is too large."},
     422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
     429: {"model": Refusal, "description": "The key has used up its rate; `Retry-After` says how long to wait."},
-    503: {"model": Refusal, "description": "With AUDIT_FSYNC=on: the prediction can't be recorded. Try again later."},
+    503: {
+        "model": Refusal,
+        "description": "Too many large requests at once, or, with AUDIT_FSYNC=on, no record. Try again later.",
+    },
 }
 
 set_up_logging()

@@ -1,6 +1,7 @@
 """What every request passes first: its key, the limits of rate, size and time, and the count of answers by status."""
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 
 import orjson
@@ -17,14 +18,24 @@ COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
 CLIENT_CLOSED_REQUEST = 499
 # Says nothing but that the process is alive.
 OPEN = "/health"
+# Of one worker; clients that send slowly could otherwise fill the container's memory.
+MAX_BYTES_IN_HAND = 32 << 20
 
 
-class TooLargeError(Exception):
-    """The body is larger than allowed."""
+class RefusedError(Exception):
+    """The rest of the request is not read."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
 
 
-class TooSlowError(Exception):
-    """The body did not arrive in time."""
+@dataclass(slots=True)
+class Body:
+    """How much of a request's body has arrived, in bytes."""
+
+    size: int = 0
 
 
 class RequestChecks:
@@ -40,6 +51,8 @@ class RequestChecks:
         self._max_seconds = max_seconds
         # Bound at once, so that they exist before the first refusal.
         self._limited_counters = [metrics.RATE_LIMITED.labels(name) for name in keys.names]
+        # The bodies of all requests that are not answered yet, in bytes.
+        self._in_hand = 0
         self._counters: dict[tuple[str, int], metrics.Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +63,7 @@ class RequestChecks:
         path = scope["path"]
         status = 500
         started = False
+        body = Body()
 
         async def counted_send(message: Message) -> None:
             nonlocal status, started
@@ -72,38 +86,41 @@ class RequestChecks:
                     self._limit.charge(caller, 1)
                     scope["charge"] = partial(self._limit.charge, caller)
                 if int(headers.get(b"content-length", b"0")) > self._max_bytes:
-                    raise TooLargeError
-                receive = self._bounded(receive)
+                    raise self._too_large()
+                receive = self._bounded(receive, body)
             await self._app(scope, receive, counted_send)
-        except TooLargeError:
+        except RefusedError as refusal:
             if not started:
-                await _refuse(
-                    counted_send, 413, f"the request is larger than {self._max_bytes} bytes; send it in parts"
-                )
-        except TooSlowError:
-            await _refuse(counted_send, 408, f"the request did not arrive within {self._max_seconds:.0f} seconds")
+                await _refuse(counted_send, refusal.status, refusal.detail)
         except ClientDisconnect:
             status = CLIENT_CLOSED_REQUEST
         finally:
+            self._in_hand -= body.size
             self._count(path, status)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        read = 0
+    def _bounded(self, receive: Receive, body: Body) -> Receive:
         deadline = asyncio.get_running_loop().time() + self._max_seconds
 
         async def bounded() -> Message:
-            nonlocal read
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise TooSlowError from None
-            read += len(message.get("body", b""))
-            if read > self._max_bytes:
-                raise TooLargeError
+                detail = f"the request did not arrive within {self._max_seconds:.0f} seconds"
+                raise RefusedError(408, detail) from None
+            size = len(message.get("body", b""))
+            body.size += size
+            self._in_hand += size
+            if body.size > self._max_bytes:
+                raise self._too_large()
+            if self._in_hand > MAX_BYTES_IN_HAND:
+                raise RefusedError(503, "too many large requests at the same time; try again later")
             return message
 
         return bounded
+
+    def _too_large(self) -> RefusedError:
+        return RefusedError(413, f"the request is larger than {self._max_bytes} bytes; send it in parts")
 
     def _count(self, path: str, status: int) -> None:
         key = (path if path in COUNTED else "other", status)
@@ -131,8 +148,8 @@ async def _refuse_for_now(send: Send, per_second: float, wait: int) -> None:
 async def _refuse(send: Send, status: int, detail: str, *more: tuple[bytes, bytes]) -> None:
     body = orjson.dumps({"detail": detail})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
-    # The rest of the request is not read.
-    if status in (408, 413):
+    if status not in (401, 429):
+        # The rest of the request is not read.
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,6 +13,9 @@ import pytest
 from api_process import PAYMENT, metric_of, own_api, wait_until
 from serving import background, metrics
 from serving.background import keep_running
+from serving.middleware import MAX_BYTES_IN_HAND, RequestChecks
+from serving.settings import MAX_REQUEST_BYTES
+from starlette.types import Message, Receive, Scope, Send
 
 BODY = json.dumps(PAYMENT).encode()
 HEAD = b"POST /predict HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
@@ -73,6 +76,47 @@ def test_a_second_head_on_a_connection_has_the_same_time(api: httpx2.Client) -> 
         connection.sendall(HEAD + BODY + HEAD[:20])
         answer = read(connection)
     assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_many_large_requests_at_once_do_not_fill_the_memory() -> None:
+    """Each is within its limits; what is too much for all together is refused, and there is room again afterwards."""
+    size = MAX_REQUEST_BYTES - 1
+    fitting = MAX_BYTES_IN_HAND // size
+    statuses: list[int] = []
+    rest = asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def request(checks: RequestChecks) -> None:
+        parts = iter([(bytes(size), True), (b"}", False)])
+
+        async def receive() -> Message:
+            body, more_body = next(parts)
+            if not more_body:
+                await rest.wait()
+            return {"type": "http.request", "body": body, "more_body": more_body}
+
+        await checks({"type": "http", "path": "/predict", "headers": []}, receive, send)
+
+    async def run() -> None:
+        checks = RequestChecks(app, "", MAX_REQUEST_BYTES, max_seconds=60)
+        slow = [asyncio.create_task(request(checks)) for _ in range(fitting + 3)]
+        while len(statuses) < 3:
+            await asyncio.sleep(0)
+        assert statuses == [503] * 3
+        rest.set()
+        await asyncio.gather(*slow)
+        await asyncio.gather(*(request(checks) for _ in range(fitting)))
+        assert statuses == [503] * 3 + [200] * 2 * fitting
+
+    asyncio.run(run())
 
 
 def test_a_slow_but_timely_client_is_answered(api: httpx2.Client) -> None:
