@@ -175,7 +175,7 @@ damages = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, database=None)
 @given(st.lists(st.one_of(st.sampled_from([ONE, TWO, THREE]), damages), max_size=12), st.integers(1, 3000))
 def test_every_line_between_damage_is_found(pieces: list[bytes], chunk: int) -> None:
     """Each whole line of ours, however the file is cut into chunks, and nothing of the rest gets lost."""
