@@ -44,6 +44,15 @@ esac
 """
 
 
+FAKE_GIT = """#!/usr/bin/env bash
+case "$*" in
+"rev-parse HEAD") echo 0123456789abcdef ;;
+"merge-base --is-ancestor 0123456789abcdef HEAD") exit "${NOT_IN_THIS_CHECKOUT:-0}" ;;
+"merge-base"*) exit 2 ;;
+esac
+"""
+
+
 class Machine:
     """A checkout, and an engine with the volumes of a stack."""
 
@@ -54,10 +63,11 @@ class Machine:
         for name in (".env.example", "docker-compose.yml"):
             shutil.copy(ROOT / name, self.checkout / name)
         self.env.write_text("SECRET=of the stack\n")
-        docker = folder / "bin/docker"
-        docker.parent.mkdir()
-        docker.write_text(FAKE_DOCKER)
-        docker.chmod(docker.stat().st_mode | stat.S_IXUSR)
+        (folder / "bin").mkdir()
+        for name, program in (("docker", FAKE_DOCKER), ("git", FAKE_GIT)):
+            file = folder / "bin" / name
+            file.write_text(program)
+            file.chmod(file.stat().st_mode | stat.S_IXUSR)
         for name in ("kafka-data", "minio-data", "redis-data"):
             volume = self.volumes / f"{PROJECT}_{name}"
             volume.mkdir(parents=True)
@@ -243,6 +253,16 @@ def test_a_backup_of_an_earlier_release_is_restored(backed_up: Machine) -> None:
     done = backed_up.restore()
     assert done.returncode == 0, done.stderr
     assert "can't be compared" in done.stderr
+    assert backed_up.content() == before
+
+
+def test_a_backup_of_a_newer_release_is_restored_only_by_force(backed_up: Machine) -> None:
+    before = backed_up.clean()
+    done = backed_up.restore(NOT_IN_THIS_CHECKOUT="1")
+    assert done.returncode == 1
+    assert "commit 0123456789abcdef, which is not part of this checkout" in done.stderr
+    assert not list(backed_up.volumes.iterdir())
+    assert backed_up.restore(NOT_IN_THIS_CHECKOUT="1", FORCE="1").returncode == 0
     assert backed_up.content() == before
 
 
