@@ -5,6 +5,7 @@ The scripts run in a copy of the checkout, with a `docker` whose volumes are fol
 
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -284,6 +285,7 @@ def test_a_drill_compares_what_the_stores_have_and_leaves_nothing(backed_up: Mac
     done = backed_up.run("infra/scripts/restore_drill.sh", FROM=str(backed_up.backup))
     assert done.returncode == 0, done.stderr
     assert "| kafka | topic transactions.raw | 12 | 12 |" in done.stdout
+    assert len(re.findall(r"\| volume \S+ \| checksum of its files \| ([0-9a-f]{16}) \| \1 \|", done.stdout)) == 3
     assert backed_up.content() == before
     assert not [call for call in backed_up.calls("compose") if " stop" in call]
 
