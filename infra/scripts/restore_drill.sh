@@ -45,9 +45,8 @@ trap 'take_down; rm -rf "$scratch"' EXIT
 take_down
 
 mapfile -t present < <(for store in $(stores); do if [[ -f "$folder/$store-data.tar.gz" ]]; then echo "$store"; fi; done)
-for store in "${present[@]}"; do
-  docker image inspect "$(image "$store")" >/dev/null 2>&1 || infra/docker/build.sh "$store"
-done
+# Of this checkout, as for make up; what is built already is not built again.
+infra/docker/build.sh "${present[@]}"
 tar_image="$(archive_image)"
 say "restoring into the project $COMPOSE_PROJECT_NAME, and comparing each volume with the backup"
 restore_volumes "$folder" "$COMPOSE_PROJECT_NAME"
