@@ -40,7 +40,7 @@ clean: ## Stop everything and delete all data (asks first)
 build: ## Build the images in which something changed
 	@rm -f .images-pulled && infra/scripts/env.sh && infra/docker/engine.sh && infra/docker/build.sh $(PHASE5)
 
-.PHONY: backup restore restore-drill support sbom pull push addresses
+.PHONY: backup restore restore-drill support sbom pull push addresses ports
 backup: ## TO=folder: all data and .env there; the stack is stopped meanwhile
 	@infra/scripts/backup.sh
 restore: ## FROM=folder: what make backup has kept, into a stack without data
@@ -57,8 +57,10 @@ push: ## Share the images of this commit through IMAGE_REGISTRY
 	@infra/scripts/push.sh $(PHASE5)
 addresses: ## The table of addresses and logins
 	@infra/scripts/addresses.sh
+ports: ## What each published port gives without credentials, tried
+	@infra/scripts/ports.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills chaos dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz chaos dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -73,6 +75,8 @@ phase4-test: ## [K=name]: the tests of phase 4
 	@infra/scripts/test.sh 4
 phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
+fuzz: ## [REQUESTS=5000] [MESSAGES=100000] [SEED=1]: so many generated requests, and messages of each topic; each is used or refused
+	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_MESSAGES="$${MESSAGES:-100000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K="fuzz or mutated" infra/scripts/test.sh 2 4
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 chaos: ## [ROUNDS=24] [SEED=1] [STACK=running]: kills, stops, freezes and network cuts under load, then everything counted
@@ -119,5 +123,5 @@ redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each ki
 	@docker compose exec fraud-api python3 -m feature_store.redis_features $${USER_ID:+--user "$$USER_ID"}
 feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what features are worth, by group and by scenario
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
-world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards]: what a model reaches in simulated worlds; no stack
+world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh

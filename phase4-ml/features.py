@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-# Redis keys of the batch snapshots from Gold, and how long a snapshot is valid.
+# Redis keys of the batch snapshots from Gold, and how long a snapshot is valid. Those of merchants stay, since only
+# they have the categories; `feature_store/freshness.py` says whether the rest of them is of use.
 USER_KEY = "user_features:{}"
 MERCHANT_KEY = "merchant_features:{}"
 # And of the risks of merchants' categories: a JSON object.
@@ -515,6 +516,10 @@ class MerchantFeatures(
     """
 
     __slots__ = ()
+
+    def reference(self) -> Self:
+        """What does not get old: the category and its risk; everything else is as of an unknown merchant."""
+        return type(self)(merchant_category=self.merchant_category, merchant_category_risk=self.merchant_category_risk)
 
     @classmethod
     def from_days(

@@ -175,40 +175,36 @@ def readable(messages: Sequence[Message]) -> list[Message]:
     return good
 
 
-def offsets_of(client: Consumer, topic: str, partition: int, seconds: float = 30.0) -> tuple[int, int]:
-    """The first offset of a partition and the one after its last; a broker that has just started may need a moment.
-
-    Raises:
-        KafkaException: the broker still does not know after `seconds`.
-    """
+def _once_known[T](ask: Callable[[], T], seconds: float) -> T:
+    """The broker's answer; one that has just started may need a moment to find a leader or a coordinator."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            low, high = client.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            return ask()
         except KafkaException:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
-        else:
-            return low, high
+
+
+def offsets_of(client: Consumer, topic: str, partition: int, seconds: float = 30.0) -> tuple[int, int]:
+    """The first offset of a partition and the one after its last.
+
+    Raises:
+        KafkaException: the broker still does not know after `seconds`.
+    """
+    return _once_known(lambda: client.get_watermark_offsets(TopicPartition(topic, partition), timeout=10), seconds)
 
 
 def committed_offsets(
     client: Consumer, partitions: list[TopicPartition], seconds: float = 30.0
 ) -> list[TopicPartition]:
-    """What the client's group has committed; a broker that has just started may have to find its coordinator first.
+    """What the client's group has committed.
 
     Raises:
         KafkaException: the broker still does not know after `seconds`.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return client.committed(partitions, timeout=10)
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+    return _once_known(lambda: client.committed(partitions, timeout=10), seconds)
 
 
 def watch_lag(

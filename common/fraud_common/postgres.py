@@ -14,7 +14,7 @@ from fraud_common.settings import PostgresSettings
 
 log = logging.getLogger("postgres")
 
-DATABASE = "fraud"
+ROLE = "fraud"
 SECONDS_BETWEEN_ATTEMPTS = 2.0
 SECONDS_BETWEEN_WARNINGS = 60.0
 
@@ -31,8 +31,8 @@ def connect(settings: PostgresSettings, application_name: str) -> Connection:
     return psycopg2.connect(
         host=settings.postgres_host,
         port=settings.postgres_port,
-        dbname=DATABASE,
-        user=DATABASE,
+        dbname=settings.fraud_db_name,
+        user=ROLE,
         password=settings.fraud_db_password,
         connect_timeout=5,
         # A server whose machine is gone is noticed after ten seconds.
@@ -50,7 +50,7 @@ class PatientConnection:
         """Nothing is connected yet.
 
         Args:
-            open_connection: connects, and creates the tables that are missing.
+            open_connection: connects.
             stop: once it is set, a failure is not tried again.
             on_change: called after each answer with True, after each failure with False.
         """

@@ -11,6 +11,28 @@ from redis.retry import Retry
 from fraud_common.errors import UserError
 from fraud_common.settings import RedisSettings
 
+# Of maxmemory; what is above is for the feature stream alone, whose payments nothing else has in time.
+FULL_SHARE = 0.95
+
+
+def is_full(error: exceptions.RedisError) -> bool:
+    """Whether Redis has refused a write for lack of memory; in a transaction the error has another class."""
+    return isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
+
+
+def require_room(store: redis.Redis) -> None:
+    """Do nothing while Redis has room.
+
+    Raises:
+        OutOfMemoryError: more than FULL_SHARE of its memory is in use.
+    """
+    memory: dict[str, int] = store.info("memory")
+    if memory["maxmemory"] and memory["used_memory"] > FULL_SHARE * memory["maxmemory"]:
+        used, limit = (memory[name] >> 20 for name in ("used_memory", "maxmemory"))
+        raise exceptions.OutOfMemoryError(
+            f"Redis is full: {used} of {limit} MiB are in use; raise REDIS_MAXMEMORY in .env, then make up"
+        )
+
 
 def connect(settings: RedisSettings, retries: int) -> redis.Redis:
     """A client that repeats a failed command up to `retries` times."""
@@ -39,11 +61,11 @@ def redis_client(settings: RedisSettings) -> Iterator[redis.Redis]:
         yield client
     except exceptions.AuthenticationError as error:
         raise UserError(f"Redis at {address} refuses the password ({error}): correct REDIS_PASSWORD in .env") from error
-    except exceptions.OutOfMemoryError as error:
-        raise UserError(f"Redis at {address} is full: raise REDIS_MAXMEMORY in .env") from error
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise UserError(f"Redis does not answer at {address} ({error}): is it up? docker compose ps redis") from error
     except exceptions.RedisError as error:
+        if is_full(error):
+            raise UserError(f"Redis at {address} is full: raise REDIS_MAXMEMORY in .env, then make up") from error
         raise UserError(f"Redis at {address}: {error}; look at: docker compose logs redis") from error
     finally:
         client.close()

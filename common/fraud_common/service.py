@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from fraud_common.errors import Stopping, one_line_errors
 from fraud_common.logs import set_up_logging
+from fraud_common.memory_metrics import ContainerMemory
 from fraud_common.settings import load_settings
 
 log = logging.getLogger("service")
@@ -31,7 +32,7 @@ def run_service[S: ServiceSettings](
     Args:
         kind: the settings class of the service.
         work: returns, or raises Stopping, soon after the event is set.
-        registry: what /metrics answers.
+        registry: what /metrics answers, with the memory of the container.
     """
     set_up_logging()
     with one_line_errors():
@@ -41,6 +42,7 @@ def run_service[S: ServiceSettings](
             # From a thread: the main one, which runs handlers, may be in the middle of `stop.wait` and hold its lock.
             signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
         if settings.metrics_port:
+            registry.register(ContainerMemory())
             start_http_server(settings.metrics_port, registry=registry)
         try:
             work(settings, stop)

@@ -48,6 +48,7 @@ class PostgresSettings(BaseSettings):
 
     postgres_host: str = "postgres"
     postgres_port: int = Field(default=5432, ge=1, le=65535)
+    fraud_db_name: str = "fraud"
     fraud_db_password: str = ""
 
 

@@ -40,8 +40,9 @@ TOPICS: dict[str, Topic] = {
     DEAD_LETTERS: Topic(
         3, {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES), "retention.ms": str(30 * _DAY_MS), **_BROKER_CLOCK}
     ),
-    # Which dead letters were sent back, so that none is sent back twice: the latest record of each is enough.
-    REDRIVEN: Topic(1, {"cleanup.policy": "compact"}),
+    # Which dead letters were sent back, so that none is sent back twice: the latest record of each is enough, and none
+    # is needed once its letter is gone.
+    REDRIVEN: Topic(1, {"cleanup.policy": "compact,delete", "retention.ms": str(60 * _DAY_MS)}),
 }
 
 # The file of each topic's Avro schema.

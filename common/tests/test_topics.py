@@ -25,7 +25,7 @@ def test_what_a_working_topic_refuses_the_dead_letter_topic_accepts(topic: str) 
 
 def test_dead_letters_are_kept_a_month_and_marks_are_compacted() -> None:
     assert TOPICS[DEAD_LETTERS].config["retention.ms"] == str(30 * 24 * 3_600_000)
-    assert TOPICS[REDRIVEN].config == {"cleanup.policy": "compact"}
+    assert TOPICS[REDRIVEN].config == {"cleanup.policy": "compact,delete", "retention.ms": str(60 * 24 * 3_600_000)}
 
 
 def test_subjects() -> None:

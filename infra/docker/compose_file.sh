@@ -29,7 +29,7 @@ ports_of() {
     /^  [a-z0-9-]+:$/ {service = substr($1, 1, length($1) - 1)}
     inside && (wanted == "  " || index(wanted, " " service " ")) {
       line = $0
-      while (match(line, /[$][{][A-Z_]+_PORT[}]:[0-9]/)) {
+      while (match(line, /[$][{][A-Z_]+_PORT[}]:[0-9$]/)) {
         print substr(line, RSTART + 2, RLENGTH - 5)
         line = substr(line, RSTART + RLENGTH)
       }

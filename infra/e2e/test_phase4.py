@@ -1,6 +1,8 @@
 """Phase 4 on a user's stack: the first model serves, every live payment is scored, and kills lose none."""
 
 import os
+import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import backlog
 import chaos
 import docker
 import httpx2
+from audit.sink import Sink
 from confluent_kafka import Producer
 from faults import VICTIMS, Fault, plan
 from feature_store import coverage
@@ -20,11 +23,13 @@ from features import DAY_MS
 from fraud_common.avro import decode
 from fraud_common.errors import SerializationError
 from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
-from fraud_common.settings import TrinoSettings
+from fraud_common.settings import PostgresSettings, TrinoSettings
 from fraud_common.topics import DEAD_LETTERS, SCORED, TRANSACTIONS
+from fraud_common.trino import query, trino_cursor
 from kafka_tools import KAFKA, committed, payment_bytes, read_topic, schema_of
 from lags import bronze_lag, stream_lag
 from oom import PROBE
+from predictions import line
 from serving_stack import API_URL, MLFLOW_URL, PAYMENT, ready, redis_client, select, service, wait_until
 
 # Draws a frozen Redis and Postgres, and MinIO and Kafka cut off.
@@ -198,6 +203,30 @@ def members_of(kind: str) -> Iterator[tuple[str, list[bytes]]]:
     store = redis_client()
     for key in store.scan_iter(match=kind.format("*"), count=1000):
         yield key.decode().partition(":")[2], store.zrange(key, 0, -1)
+
+
+def test_old_predictions_move_to_gold() -> None:
+    """As the nightly maintenance does it, in Airflow's container: twice, and each row is there once."""
+    old = datetime.now(UTC) - timedelta(days=40)
+    run = f"e2e-{uuid.uuid4().hex[:8]}"
+    names = [f"{run}-{number}" for number in range(50)]
+    Sink(PostgresSettings(), threading.Event(), on_retry=lambda: None).store(
+        [line(name, predicted_at=old.isoformat(), risk_tier="medium").rstrip() for name in names]
+    )
+    for _ in range(2):
+        result = service("airflow-scheduler").exec_run(["python3", "-m", "lakehouse.archive"])
+        print(result.output.decode())
+        assert result.exit_code == 0
+    assert select("select count(*) from predictions where predicted_at < now() - interval '35 days'") == [(0,)]
+    of_them = f"day = date '{old.date()}' and transaction_id like '{run}-%'"
+    with trino_cursor(TrinoSettings(), user="e2e") as trino:
+        archived = query(trino, f"select transaction_id from delta.gold.predictions_archive where {of_them}")
+        reasons = query(
+            trino,
+            "select count(*) from delta.gold.prediction_reasons_archive where prediction_id in"
+            f" (select prediction_id from delta.gold.predictions_archive where {of_them})",
+        )
+    assert sorted(name for (name,) in archived) == sorted(names) and reasons == [[len(names)]]
 
 
 def test_predictions_can_be_joined_in_trino() -> None:

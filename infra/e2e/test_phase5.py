@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -51,6 +52,32 @@ def test_everything_is_scraped() -> None:
     print(f"| targets | {len(targets())} up |")
 
 
+def values(expr: str) -> dict[str, float]:
+    """The values of a query by what tells its series apart."""
+    answer = httpx2.get(f"{PROMETHEUS}/api/v1/query", params={"query": expr}).raise_for_status()
+    return {
+        next(
+            (series["metric"][name] for name in ("service", "job_type", "dag_id") if name in series["metric"]), ""
+        ): float(series["value"][1])
+        for series in answer.json()["data"]["result"]
+    }
+
+
+def test_what_exports_no_metrics_is_watched() -> None:
+    """Field cases I2 and I6: services are asked, and Airflow's runs are read from its database."""
+    asked = {"mlflow", "schema-registry", "superset", "airflow-api-server", "training"}
+    wait_until(
+        lambda: values("probe_success") == dict.fromkeys(asked, 1.0), f"all answer: {values('probe_success')}", 90
+    )
+    jobs = {"SchedulerJob", "DagProcessorJob", "TriggererJob"}
+    assert jobs <= set(values("time() - airflow_heartbeat_timestamp_seconds < 120"))
+    assert "fraud_pipeline" in values("time() - airflow_dag_last_success_timestamp_seconds < 7200")
+    assert firing().isdisjoint(
+        {"ServiceDown", "AirflowDown", "AirflowUnwatched", "PostgresDown", "RedisDown", "RulesFail"}
+    )
+    assert "Watchdog" in firing()
+
+
 def superset() -> httpx2.Client:
     """A client with an administrator's session."""
     login = {
@@ -62,6 +89,15 @@ def superset() -> httpx2.Client:
     return httpx2.Client(
         base_url=SUPERSET, headers={"Authorization": f"Bearer {answer.json()['access_token']}"}, timeout=120
     )
+
+
+def guess(client: httpx2.Client) -> tuple[int, int]:
+    """The status of a wrong password on the login page, and through the API."""
+    field = re.search(r'id="csrf_token"\s+value="([^"]+)"', client.get("/login/").text)
+    assert field, "the login page has no csrf_token"
+    wrong = {"username": os.environ["SUPERSET_ADMIN_USER"], "password": "a guess"}
+    page = client.post("/login/", data=wrong | {"csrf_token": field[1]})
+    return page.status_code, client.post("/api/v1/security/login", json=wrong | {"provider": "db"}).status_code
 
 
 def query_of(params: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +152,15 @@ def test_every_chart_of_superset_has_data() -> None:
             assert not empty, f"{board['dashboard_title']}: " + "; ".join(empty)
             seconds, name, _ = max(answers)
             print(f"| {board['dashboard_title']} | {len(charts)} charts, slowest {name} {seconds:.1f} s |")
+
+
+def test_passwords_of_superset_can_not_be_guessed_at_speed() -> None:
+    """Field case I10: by the page, and by the API. The charts above have logged in once in this minute."""
+    with httpx2.Client(base_url=SUPERSET, timeout=60) as client:
+        statuses = [guess(client) for _ in range(12)]
+    assert statuses[0] == (302, 401), statuses
+    assert statuses[-1] == (429, 429), statuses
+    print(f"| wrong passwords of Superset in a minute | {sum(page == 302 for page, _ in statuses)} |")
 
 
 def test_dead_letters_raise_an_alert() -> None:

@@ -130,8 +130,10 @@ serving_image() {
 
 bench_api() {
   say "the API: 500 requests a second for a minute, at full speed, and the naive design; about four minutes"
+  infra/docker/build.sh fraud-api
   serving_image
   up postgres mlflow
+  docker compose --progress quiet run --rm fraud-db-init >/dev/null
   run_in_stack fraud-api-test python3 phase4-ml/bench/bench_api.py || die "the bench of the API failed; its message stands above"
 }
 
@@ -162,6 +164,7 @@ bench_backlog() {
   up kafka schema-registry
   docker compose --progress quiet run --rm ingestion-init >/dev/null
   up postgres mlflow redis minio spark-worker
+  docker compose --progress quiet run --rm fraud-db-init >/dev/null
   docker compose --progress quiet run --rm minio-init >/dev/null
   # The scorer begins where the topic ends at its first start.
   up scorer

@@ -3,6 +3,7 @@
 # services only, or for all. Exit code 1 if something must be done.
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/../docker/compose_file.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../docker/memory_limits.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/reachable.sh"
 
 problems=0
@@ -71,14 +72,47 @@ check_ports() {
 }
 
 check_addresses() {
-  local complaint
+  local complaint open
+  while read -r complaint; do problem addresses "$complaint"; done < <(bind_complaints)
   complaint="$(kafka_address_complaint)"
   if [[ -n "$complaint" ]]; then note addresses "$complaint"; else ok addresses "Kafka is known by the address that it listens on"; fi
+  open="$(open_settings | paste -sd ' ')"
+  [[ -z "$open" ]] || note access "$open lets other machines in; docs/security.md says what they then reach without a login"
+}
+
+# Passwords that everybody knows are fine as long as nobody else can try them.
+check_secrets() {
+  local open complaint
+  open="$(open_settings | paste -sd ' ')"
+  if [[ -z "$open" ]]; then
+    ok access "from this machine only"
+    return
+  fi
+  while read -r complaint; do
+    problem secrets "$complaint, and $open lets other machines in; change it in .env (openssl rand -hex 24 makes one)"
+  done < <(weak_secrets)
+}
+
+check_tls() {
+  local complaint
+  while read -r complaint; do problem tls "$complaint"; done < <(tls_complaint)
+}
+
+check_limits() {
+  local complaint found=0
+  while IFS= read -r complaint; do
+    problem "memory limits" "$complaint"
+    found=1
+  done < <(memory_complaints)
+  ((found)) || ok "memory limits" "fit REDIS_MAXMEMORY, API_WORKERS and SPARK_EXECUTOR_MEMORY"
 }
 
 say "looking at this machine"
 check_hardware
 check_engine
 check_addresses
+check_secrets
+check_tls
+check_limits
 check_ports "$@"
 ((problems == 0)) || die "$problems problem(s); see above what to do"

@@ -85,6 +85,29 @@ $(<reports/e2e-panels.log)"
 }
 timed "no panel of the dashboards is empty" panels_filled
 timed "checks and drills of phase 5" checks fraud-api-test 5
+# As other machines would reach the API: with keys, by TLS. Nothing above has a key.
+closed_api() {
+  local pem="$ROOT/reports/e2e-tls.pem" end=$((SECONDS + 90))
+  docker run --rm "$(image schema-registry)" openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+    -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout - -out - >"$pem" 2>reports/e2e-tls.log
+  chmod a+r "$pem"
+  export API_KEY=a-new-key,the-old-key API_RATE_LIMIT=1000 TLS_CERTIFICATE="$pem" TLS_KEY="$pem"
+  docker compose --progress quiet up --detach --no-deps --wait --wait-timeout 120 fraud-api tls-proxy
+  make --no-print-directory ports | tee reports/e2e-ports.md
+  make --no-print-directory predict-test
+  local key
+  for key in a-new-key the-old-key; do
+    curl -fsS --cacert "$pem" --header "X-API-Key: $key" --output /dev/null "https://localhost:$API_TLS_PORT/ready" ||
+      die "the API refuses a valid key"
+  done
+  # A counter that the API has only now: Prometheus has read it, so it has a key that fits.
+  until docker compose exec --no-TTY prometheus promtool query instant http://localhost:9090 \
+    'fraud_rate_limited_total{key="2"}' | grep -q fraud_rate_limited; do
+    ((SECONDS < end)) || die "Prometheus does not read the metrics of an API with keys"
+    sleep 2
+  done
+}
+timed "the API with keys and TLS, and every port without" closed_api
 # Of this very stack: the log of every container, the metrics of the API, and none of the random secrets.
 support_archive_is_complete() {
   local archive folder container name
@@ -114,6 +137,6 @@ rm -rf reports/e2e-backup
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"
   printf '%s\n' "${timings[@]}"
   # shellcheck disable=SC2016 # the back quotes are Markdown
-  printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log)"
+  printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log reports/e2e-ports.md)"
 } >reports/e2e.md
 say "e2e: everything holds; report in reports/e2e.md"

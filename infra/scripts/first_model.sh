@@ -4,7 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../docker/common.sh"
 
 # serves: the model version that the API answers with; nothing where it does not answer.
 serves() {
-  docker compose exec --no-TTY fraud-api curl -fsS localhost:8000/ready 2>/dev/null |
+  docker compose exec --no-TTY fraud-api sh -c 'curl -fsS -H "X-API-Key: $API_INTERNAL_KEY" localhost:8000/ready' 2>/dev/null |
     sed -n 's/.*"model_version": *"\([^"]*\)".*/\1/p' || true
 }
 has_production() { docker compose exec --no-TTY training python3 -m training.models list --has-production; }

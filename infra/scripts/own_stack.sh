@@ -79,7 +79,7 @@ python_path() {
   local folder path=""
   for folder in common common/tests phase1-ingestion phase1-ingestion/tests phase2-streaming phase2-streaming/tests \
     phase3-transforms/airflow phase3-transforms/airflow/plugins phase3-transforms/tests \
-    phase4-ml phase4-ml/tests phase4-ml/bench phase5-analytics phase5-analytics/grafana infra/e2e; do
+    phase4-ml phase4-ml/tests phase4-ml/bench phase5-analytics phase5-analytics/grafana infra/e2e infra/tests; do
     path+="${path:+:}/repo/$folder"
   done
   printf '%s' "$path"
@@ -96,8 +96,11 @@ checkout_options=(
   --env AIRFLOW__CORE__PLUGINS_FOLDER=/repo/phase3-transforms/airflow/plugins
 )
 
-# run_on_checkout IMAGE COMMAND...: without services and without a network.
-run_on_checkout() { docker run --rm --network none "${checkout_options[@]}" "$(image "$1")" "${@:2}"; }
+# run_on_checkout IMAGE COMMAND...: without services and without a network. FUZZ_REQUESTS, FUZZ_MESSAGES and
+# FUZZ_SEED are passed through to the tests that generate those.
+run_on_checkout() {
+  docker run --rm --network none --env FUZZ_REQUESTS --env FUZZ_MESSAGES --env FUZZ_SEED "${checkout_options[@]}" "$(image "$1")" "${@:2}"
+}
 
 # run_in_stack IMAGE COMMAND...: in all of the stack's networks, with the engine's socket, since drills kill and stop
 # services. CRASH_ROUNDS is passed through to the drills.

@@ -56,22 +56,42 @@ failed=()
 # A suite that fails does not stop the others: one run shows all failures. pytest's exit code 5: no test matches K; some
 # other suite may have one.
 note_result() {
-  local what="$1" status=0
-  shift
-  "$@" </dev/null || status=$?
+  local what="$1" status="$2"
   ((status != 0)) || matched=1
   ((status == 0)) || { ((status == 5)) && [[ -n "${K:-}" ]]; } || failed+=("$what")
 }
 
-run_unit() {
-  say "unit tests of phase $1 in image $2-test"
-  note_result "unit tests of phase $1 in $2-test" run_on_checkout "$2-test" python3 -m pytest "${@:3}" "${options[@]}"
+# run_units PHASE...: each suite takes a core, so as many run at once as there are; each prints when its turn comes.
+run_units() {
+  local cores folder phase number
+  local -a suite titles=()
+  cores="$(getconf _NPROCESSORS_ONLN)" folder="$(mktemp -d)"
+  say "unit tests, $cores suites at a time"
+  for phase in "$@"; do
+    while read -ra suite; do
+      while (($(jobs -rp | wc -l) >= cores)); do wait -n || true; done
+      (
+        status=0
+        run_on_checkout "${suite[0]}-test" python3 -m pytest "${suite[@]:1}" "${options[@]}" </dev/null >"$folder/${#titles[@]}.log" 2>&1 || status=$?
+        echo "$status" >"$folder/${#titles[@]}.status"
+      ) &
+      titles+=("unit tests of phase $phase in ${suite[0]}-test")
+    done < <(suites "$phase" unit)
+  done
+  wait
+  for number in "${!titles[@]}"; do
+    say "${titles[number]}"
+    cat "$folder/$number.log"
+    note_result "${titles[number]}" "$(<"$folder/$number.status")"
+  done
+  rm -r "$folder"
 }
 
 run_stack() {
   say "tests of phase $1 in image $2-test"
-  note_result "tests of phase $1 in $2-test" run_in_stack "$2-test" \
-    python3 -m pytest --durations=8 --durations-min=5 "${@:3}" "${options[@]}"
+  local status=0
+  run_in_stack "$2-test" python3 -m pytest --durations=8 --durations-min=5 "${@:3}" "${options[@]}" </dev/null || status=$?
+  note_result "tests of phase $1 in $2-test" "$status"
 }
 
 wanted=()
@@ -121,7 +141,7 @@ collect_image() { [[ " ${images[*]} " == *" $2 "* ]] || images+=("$2"); }
 for_each_suite collect_image unit "${phases[@]}"
 infra/docker/build.sh
 build_test_images "${images[@]}"
-for_each_suite run_unit unit "${phases[@]}"
+run_units "${phases[@]}"
 for_each_suite find_wanted stack "${phases[@]}"
 if ((${#wanted[@]})); then
   services=(ingestion-init)

@@ -7,6 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/up_steps.sh"
 services=("$@")
 
 step settings infra/scripts/env.sh
+add_tls_proxy
 step disk infra/docker/tidy.sh
 step machine check_machine
 step engine infra/docker/engine.sh

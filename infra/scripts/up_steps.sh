@@ -18,6 +18,11 @@ step() {
   ((SECONDS - started < 2)) || took+=("$name $(minutes $((SECONDS - started)))")
 }
 
+# TLS in front of the API is optional, too.
+add_tls_proxy() {
+  if has fraud-api && [[ -n "$(env_value TLS_CERTIFICATE)" ]]; then services+=(tls-proxy); fi
+}
+
 has() { [[ " ${services[*]} " == *" $1 "* ]]; }
 
 build_images() {
@@ -67,8 +72,20 @@ split_services() {
   done
 }
 
+# Once, with its message, instead of again and again in a container's log.
+prepare_tls_proxy() {
+  if has tls-proxy; then
+    docker compose run --rm --no-deps --no-TTY tls-proxy start-tls-proxy --check ||
+      die "the API can't be reached by TLS for the reason above; correct TLS_CERTIFICATE and TLS_KEY in .env"
+  else
+    # Of a start with TLS.
+    docker compose rm --stop --force tls-proxy >/dev/null 2>&1 || true
+  fi
+}
+
 start_first() {
   local -a first
+  prepare_tls_proxy
   mapfile -t first < <(split_services first)
   start "${first[@]}"
 }
@@ -84,6 +101,15 @@ start_last() {
   make_grafana_files_readable
   mapfile -t last < <(split_services last)
   ((${#last[@]} == 0)) || start "${last[@]}"
+  if has grafana; then set_grafana_password; fi
+}
+
+# Grafana reads the setting on a new volume only, so the old password would stay valid. Its output names the password.
+set_grafana_password() {
+  # shellcheck disable=SC2016 # for the shell in the container
+  docker compose exec --no-TTY grafana sh -c 'grafana cli admin reset-admin-password "$GF_SECURITY_ADMIN_PASSWORD"' \
+    >/dev/null 2>&1 ||
+    warn "Grafana may still have an older password than GRAFANA_ADMIN_PASSWORD; docs/security.md says how to set it"
 }
 
 start() {

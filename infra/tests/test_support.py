@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from settings_shell import bash
 
 ROOT = Path(__file__).parents[2]
 # One of each kind that breaks naive replacements: characters of patterns, of JSON, of URLs; one within another.
@@ -157,6 +158,20 @@ def test_a_secret_that_can_not_be_hidden_is_refused(checkout: Path) -> None:
     assert done.returncode == 1
     assert "API_KEY has fewer than 4 characters" in done.stderr
     assert not list((checkout / "reports").glob("support-*"))
+
+
+def test_each_of_several_keys_is_hidden(tmp_path: Path) -> None:
+    """A request has one of them."""
+    (tmp_path / ".env.example").write_text("API_KEY=\nREDIS_PASSWORD=\n")
+    (tmp_path / ".env").write_text("API_KEY=the-new-one, the-old-one,x\nREDIS_PASSWORD=one,with a comma\n")
+    script = f"source {ROOT}/infra/scripts/hide_secrets.sh; read_values; secret_values"
+    hidden = {tuple(line.split("\t")) for line in bash(script, tmp_path).splitlines()}
+    assert hidden == {
+        ("API_KEY", "the-new-one, the-old-one,x"),
+        ("API_KEY", "the-new-one"),
+        ("API_KEY", "the-old-one"),
+        ("REDIS_PASSWORD", "one,with a comma"),
+    }
 
 
 def test_what_does_not_answer_is_said(checkout: Path) -> None:

@@ -1,11 +1,13 @@
 """The topics of the platform, as `fraud_common.topics` defines them, on a broker that may have some of them."""
 
+from collections.abc import Mapping
+
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from fraud_common.errors import UserError
 from fraud_common.topics import TOPICS
 
-_TIMESTAMPS = "message.timestamp.type"
+_TIMESTAMPS, _CLEANUP = "message.timestamp.type", "cleanup.policy"
 
 
 def create_missing_topics(admin: AdminClient, replication: int) -> list[str]:
@@ -36,29 +38,43 @@ def create_missing_topics(admin: AdminClient, replication: int) -> list[str]:
     return [topic.topic for topic in missing]
 
 
-def correct_timestamps(admin: AdminClient, created: list[str]) -> list[str]:
-    """Let the broker's clock set the timestamps in topics that an earlier release created; return their names.
+def correct_topics(admin: AdminClient, created: list[str]) -> list[str]:
+    """Correct settings of topics that an earlier release created: whose clock timestamps are of, and what is deleted.
 
-    Messages that are there keep theirs.
+    Messages that are there keep their timestamps. How long messages are kept is left as it is, unless a topic deleted
+    none so far.
 
     Args:
         created: topics that are new and so as they must be; the broker may not know them yet.
 
+    Returns:
+        The topics and settings that were changed, as `topic: name=value`.
+
     Raises:
         UserError: the broker refuses.
     """
-    earlier = {name: topic for name, topic in TOPICS.items() if name not in created}
-    wanted = {name: value for name, topic in earlier.items() if (value := topic.config.get(_TIMESTAMPS))}
-    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in wanted]
+    earlier = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in TOPICS if name not in created]
     changed: list[str] = []
     try:
-        for resource, answer in (admin.describe_configs(resources) if resources else {}).items():
-            if answer.result()[_TIMESTAMPS].value != wanted[resource.name]:
-                entry = ConfigEntry(_TIMESTAMPS, wanted[resource.name], incremental_operation=AlterConfigOpType.SET)
-                change = ConfigResource(ConfigResource.Type.TOPIC, resource.name, incremental_configs=[entry])
+        for resource, answer in (admin.describe_configs(earlier) if earlier else {}).items():
+            now = {name: entry.value for name, entry in answer.result().items()}
+            changes = corrections(TOPICS[resource.name].config, now)
+            if changes:
+                entries = [
+                    ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+                    for name, value in changes.items()
+                ]
+                change = ConfigResource(ConfigResource.Type.TOPIC, resource.name, incremental_configs=entries)
                 for done in admin.incremental_alter_configs([change]).values():
                     done.result()
-                changed.append(resource.name)
+                changed += [f"{resource.name}: {name}={value}" for name, value in changes.items()]
     except KafkaException as error:
-        raise UserError(f"kafka: {_TIMESTAMPS} can't be set: {error.args[0].str()}") from None
+        raise UserError(f"kafka: settings of topics can't be corrected: {error.args[0].str()}") from None
     return changed
+
+
+def corrections(wanted: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """What to change in a topic, given its settings as they are to be and as they are."""
+    if _CLEANUP in wanted and set(wanted[_CLEANUP].split(",")) != set(now[_CLEANUP].split(",")):
+        return dict(wanted)
+    return {name: wanted[name] for name in (_TIMESTAMPS,) if name in wanted and wanted[name] != now[name]}

@@ -7,7 +7,7 @@ from fraud_common.kafka import wait_for_broker
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.topics import SCHEMA_FILES, subject_of
 
-from producer.create_topics import correct_timestamps, create_missing_topics
+from producer.create_topics import correct_topics, create_missing_topics
 from producer.settings import Settings
 
 
@@ -21,8 +21,8 @@ def run_init(settings: Settings) -> None:
     admin = wait_for_broker(settings)
     created = create_missing_topics(admin, settings.kafka_replication)
     print(f"topics: {'created ' + ', '.join(created) if created else 'all exist'}")
-    if changed := correct_timestamps(admin, created):
-        print(f"topics: from now on the broker sets the timestamps in {', '.join(changed)}")
+    if changed := correct_topics(admin, created):
+        print(f"topics: corrected {', '.join(changed)}")
     registry = SchemaRegistry(settings.schema_registry_url)
     for topic, text in schemas.items():
         schema_id = registry.within(settings.connect_timeout_seconds, partial(registry.register, topic, text))

@@ -1,5 +1,7 @@
 """The producer's Prometheus metrics, served on METRICS_PORT."""
 
+from fraud_common.errors import SerializationError
+from fraud_common.topics import LABELS, TRANSACTIONS
 from prometheus_client import Counter, Gauge
 
 SENT = Counter("producer_messages_sent", "Messages handed to the Kafka client", ["topic"])
@@ -10,6 +12,9 @@ FAILED = Counter(
 DEAD_LETTERED = Counter(
     "producer_messages_dead_lettered", "Messages sent to the dead letter topic", ["topic", "reason"]
 )
+# 0 before the first one, which would not be seen otherwise.
+for topic in (TRANSACTIONS, LABELS):
+    DEAD_LETTERED.labels(topic, SerializationError.__name__)
 QUEUE_DEPTH = Gauge("producer_queue_depth", "Messages in the client that the broker has not acknowledged yet")
 RATE_LAG = Gauge("producer_rate_lag_messages", "How many messages the producer is behind its target rate")
 TARGET_RATE = Gauge("producer_target_messages_per_second", "The target rate; 0 during the backfill and in real time")

@@ -10,9 +10,10 @@ import sys
 
 from fraud_common.errors import one_line_errors
 from fraud_common.logs import set_up_logging
+from fraud_common.memory_metrics import ContainerMemory
 from fraud_common.schema_registry import SchemaRegistry
 from fraud_common.settings import load_settings
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
@@ -68,6 +69,7 @@ def main() -> None:
 def report_progress(spark: SparkSession, settings: Settings) -> None:
     """Serve /metrics, and publish the offsets of each batch in Kafka."""
     if settings.metrics_port:
+        REGISTRY.register(ContainerMemory())
         start_http_server(settings.metrics_port)
     spark.streams.addListener(ProgressListener(settings.kafka_bootstrap_servers))
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from fraud_common.topics import BRONZE_GROUP
+from fraud_common.payments import label_rules_sql, payment_rules_sql
+from fraud_common.topics import BRONZE_GROUP, LABELS, TRANSACTIONS
 from prometheus_client import Counter, Gauge
 from pyspark.sql.streaming.listener import (
     QueryIdleEvent,
@@ -27,6 +28,11 @@ RULE_VIOLATIONS = Counter(
     "bronze_rule_violations", "Rows sent to the dead letter topic, by each rule that they violate", ["topic", "rule"]
 )
 DEAD_LETTERS = Counter("bronze_dead_letters", "Rows sent to the dead letter topic", ["topic"])
+# 0 before the first event, which would not be seen otherwise.
+for topic_name, rules in ((TRANSACTIONS, payment_rules_sql("spark")), (LABELS, label_rules_sql("spark"))):
+    DEAD_LETTERS.labels(topic_name)
+    for rule_name in rules:
+        RULE_VIOLATIONS.labels(topic_name, rule_name)
 INPUT_RATE = Gauge("bronze_input_rows_per_second", "Rows that arrive", ["topic"])
 PROCESSING_RATE = Gauge("bronze_processed_rows_per_second", "Rows that the job can process", ["topic"])
 BATCH_SECONDS = Gauge("bronze_batch_duration_seconds", "How long the last batch took", ["topic"])

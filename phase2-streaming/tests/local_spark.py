@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,6 +12,8 @@ from pyspark.sql import SparkSession
 def spark() -> Iterator[SparkSession]:
     """A Spark session of the test's own, without a cluster."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # With the limits that the cluster has.
+    os.environ["SPARK_CONF_DIR"] = str(Path(__file__).parents[2] / "infra" / "spark" / "conf")
     session = (
         SparkSession.builder.master("local[1]")
         .config("spark.ui.enabled", "false")

@@ -22,7 +22,6 @@ def stored_until(connection: Connection) -> int:
 
     Raises:
         psycopg2.errors.LockNotAvailable: a transaction that stores predictions has not ended within 2 seconds.
-        psycopg2.errors.UndefinedTable: the API has not created its tables yet.
     """
     with connection, connection.cursor() as cursor:
         cursor.execute(_WAIT)

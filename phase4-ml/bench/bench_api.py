@@ -238,6 +238,7 @@ def row(what: str, load: Load) -> str:
 def main(
     rate: Annotated[int, typer.Option(min=1, help="Requests a second.")] = 500,
     seconds: Annotated[int, typer.Option(min=1, help="For how long.")] = 60,
+    synced_rate: Annotated[int, typer.Option(min=1, help="Requests a second with and without AUDIT_FSYNC.")] = 200,
     naive_rate: Annotated[int, typer.Option(min=1, help="Requests a second to the naive design.")] = 20,
     full_speed_seconds: Annotated[int, typer.Option(min=1, help="How long each measurement at full speed takes.")] = 15,
 ) -> None:
@@ -252,6 +253,11 @@ def main(
         attack(f"warm-{stamp}", 3, rate)
         ours = attack(f"rate-{stamp}", seconds, rate)
         full_two = attack(f"full2-{stamp}", full_speed_seconds, None)
+    synced = {}
+    for fsync in ("off", "on"):
+        with serving(our_api(2), AUDIT_FSYNC=fsync):
+            attack(f"warm-{fsync}-{stamp}", 3, synced_rate)
+            synced[fsync] = attack(f"fsync-{fsync}-{stamp}", full_speed_seconds, synced_rate)
     inside_p50, inside_p99 = server_side(settings, f"rate-{stamp}", ours.requests - ours.errors)
     with serving(our_api(1)):
         full_one = attack(f"full1-{stamp}", full_speed_seconds, None)
@@ -265,6 +271,8 @@ def main(
     print(f"| the same, inside the server (`latency_ms`) | | {inside_p50:.2f} / – / {inside_p99:.2f} ms | |")
     print(row(f"the API at full speed, {CONNECTIONS} connections, two workers", full_two))
     print(row(f"the API at full speed, {CONNECTIONS} connections, one worker", full_one))
+    for fsync, load in synced.items():
+        print(row(f"the API, two workers, {synced_rate}/s, AUDIT_FSYNC={fsync}", load))
     print(row(f"naive: sklearn, {TREES} trees, a new Postgres connection each, {naive_rate}/s", naive))
     print(row(f"naive at full speed, {CONNECTIONS} connections, two workers", naive_full))
 

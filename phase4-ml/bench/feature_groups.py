@@ -1,8 +1,9 @@
 """What each group of features is worth: the average precision without it, and with it beside the base alone.
 
-Runs beside a live stack (make feature-quality PARTS=groups). Reads the training examples as a training run does, fits
-the model of the settings on each choice of features, and prints average precision on the holdout, overall and by fraud
-scenario, as a Markdown table. Groups are declared in features.py. So that it takes minutes, models learn from fewer
+Runs beside a live stack (make feature-quality PARTS=groups), or on a simulated world (make world-quality
+FEATURE_GROUPS=1). Takes the training examples as a training run does, fits the model of the settings on each choice of
+features, and prints average precision on the holdout, overall and by fraud scenario, as a Markdown table. Groups are
+declared in features.py. So that it takes minutes, models learn from fewer
 payments than those of training, and so they are a little worse.
 """
 
@@ -18,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from training.estimators import Candidate, fit, scores
 from training.evaluate import Scores, scenarios
 from training.examples import Examples, split_by_time, varying_features
-from training.gold import load_dataset, print_progress
+from training.gold import Dataset, load_dataset, print_progress
 from training.settings import AUTO, Settings
 
 # Of training's own, a third; each fit takes a few seconds then.
@@ -101,20 +102,24 @@ def table(settings: Settings, learned: Examples, holdout: Examples) -> str:
     return "\n".join(lines)
 
 
+def print_table(settings: Settings, dataset: Dataset) -> None:
+    """What each group is worth in a dataset: a line on what is measured, and the table."""
+    learned, holdout = split_by_time(dataset.examples, dataset.split)
+    seed = settings.training_seed
+    learned = thinned(learned, MOST_LEARNED, np.ones(len(learned), dtype=bool), seed)
+    holdout = thinned(holdout, MOST_LEGITIMATE_IN_HOLDOUT, ~holdout.is_fraud, seed)
+    print(
+        f"{candidate(settings)} on {len(learned):,} payments with {learned.is_fraud.sum():,} frauds; average "
+        f"precision on {len(holdout):,} later ones, weighted to all of the holdout:\n"
+    )
+    print(table(settings, learned, holdout), flush=True)
+
+
 def main() -> None:
     """Measure on a live stack, and print the table."""
     with one_line_errors():
         settings = load_settings(Settings, training_legitimate_per_fraud=LEGITIMATE_PER_FRAUD)
-        dataset = load_dataset(settings)
-        learned, holdout = split_by_time(dataset.examples, dataset.split)
-        seed = settings.training_seed
-        learned = thinned(learned, MOST_LEARNED, np.ones(len(learned), dtype=bool), seed)
-        holdout = thinned(holdout, MOST_LEGITIMATE_IN_HOLDOUT, ~holdout.is_fraud, seed)
-        print(
-            f"{candidate(settings)} on {len(learned):,} payments with {learned.is_fraud.sum():,} frauds; average "
-            f"precision on {len(holdout):,} later ones, weighted to all of the holdout:\n"
-        )
-        print(table(settings, learned, holdout))
+        print_table(settings, load_dataset(settings))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: 
             category_risk(record["merchant_category"], known.stream.category_risks),
         )
         batch_merchant = MerchantFeatures.from_json(known.merchant) if known.merchant else MerchantFeatures()
-        merchants = (choose_merchant(known, as_of, now),) * 2 + (batch_merchant,)
+        merchants = (choose_merchant(known, as_of, now).features,) * 2 + (batch_merchant,)
         fresh = choose_user(known, parties, as_of, known.stream.complete.of_user(record["user_id"]), now)
         device = choose_device(known, as_of, now)
         rows += [

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import joblib
 import redis
-from audit.tables import create_tables
 from fastapi import FastAPI
 from features import FEATURES, MERCHANT_KEY, USER_KEY, MerchantFeatures, Payment, UserFeatures
 from fraud_common.postgres import connect
@@ -23,9 +22,6 @@ settings = load_settings(Settings)
 forest = joblib.load(os.environ["NAIVE_MODEL"])
 features = redis.Redis(settings.redis_host, settings.redis_port, password=settings.redis_password or None)
 app = FastAPI()
-
-
-create_tables(connect(settings, "bench"))
 
 
 @app.get("/ready")

@@ -1,6 +1,6 @@
 """What the model reaches in simulated worlds, without a stack: a history as that of `make up`, and one training run.
 
-python3 phase4-ml/bench/world_quality.py --seeds 42 1 --days 45 --profile cards --users 20000 --permutations 20
+python3 phase4-ml/bench/world_quality.py --seeds 42 1 --days 45 --profile cards --users 20000 --permutations 20 --groups
 
 Rows of a table in Markdown, one for each seed; progress is on stderr. The order of payments within a second, and which
 legitimate payments are drawn, differ from a stack's, so its model differs a little.
@@ -8,6 +8,7 @@ legitimate payments are drawn, differ from a stack's, so its model differs a lit
 
 import argparse
 
+import feature_groups
 import numpy as np
 from fraud_common.errors import one_line_errors
 from fraud_common.settings import load_settings
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000, help="default: %(default)s")
     parser.add_argument("--profile", choices=["cards", "terminal"], default="cards", help="default: %(default)s")
     parser.add_argument("--permutations", type=int, default=0, help="runs with permuted labels (default: none)")
+    parser.add_argument("--groups", action="store_true", help="also what each group of features is worth")
     arguments = parser.parse_args()
     with one_line_errors():
         settings = load_settings(Settings)
@@ -72,6 +74,8 @@ def main() -> None:
                 header = list(row)
                 print("| " + " | ".join(header) + " |\n|" + "---|" * len(header), flush=True)
             print("| " + " | ".join(row.get(name, "–") for name in header) + " |", flush=True)
+            if arguments.groups:
+                feature_groups.print_table(settings, dataset)
 
 
 if __name__ == "__main__":

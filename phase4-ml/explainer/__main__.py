@@ -101,11 +101,11 @@ def explained(models: Models, each: store.Waiting) -> store.Explained:
         Unavailable: the registry does not answer.
     """
     try:
-        return store.Explained(each.prediction_id, explain(models, each.prediction))
+        return store.Explained(each.prediction_id, each.predicted_at, explain(models, each.prediction))
     except UnexplainedError as error:
         metrics.UNEXPLAINED.inc()
         _log_once(str(error))
-        return store.Explained(each.prediction_id, [], str(error))
+        return store.Explained(each.prediction_id, each.predicted_at, [], str(error))
 
 
 @lru_cache(maxsize=100)

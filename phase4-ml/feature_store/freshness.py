@@ -12,9 +12,10 @@ as the slowest of them. Then the stream's state is used
    began: snapshots have what arrived before that;
 3. else, if there is no snapshot of this user or merchant, for as long as a snapshot would be valid.
 
-In all other cases the snapshot is used. The partition of a user is that of the producer: CRC32 of the key modulo the
-number of partitions, the default of librdkafka. Where the stream finds payments elsewhere, another kind of producer has
-sent them, and every user is as fresh as the slowest partition.
+It also needs to be whole: `history.py` finds what is gone from Redis. In all other cases the snapshot is used. The
+partition of a user is that of the producer: CRC32 of the key modulo the number of partitions, the default of
+librdkafka. Where the stream finds payments elsewhere, another kind of producer has sent them, and every user is as
+fresh as the slowest partition.
 """
 
 import struct
@@ -58,6 +59,15 @@ class Completeness:
         if self.scattered or not self.partitions:
             return self.slowest
         return self.partitions[partition_of(user_id, len(self.partitions))]
+
+
+def snapshots_are_valid(pushed_at: int, now: int) -> bool:
+    """Whether snapshots that do not expire are still of use; without a time of the push they count as just written.
+
+    Args:
+        pushed_at: when the last push began; both in milliseconds.
+    """
+    return not pushed_at or now - pushed_at <= SNAPSHOT_SECONDS * 1000
 
 
 def stream_is_newer(complete_until: int, snapshot_at: int | None, now: int) -> bool:

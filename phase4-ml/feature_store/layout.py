@@ -34,8 +34,10 @@ the API's feature client. Redis has every user's payments of the last 32 days, a
     feature_writer:pushed_at  when the last complete push of snapshots began, in ms
 
 Beside these are the batch snapshots from Gold, user_features:{user_id}, merchant_features:{merchant_id} and
-category_risks: JSON, see `features.py`. Earlier releases named user_labels:{user_id} user_verdicts:{user_id}, and kept
-the newest event time of all as feature_stream:clock; the feature stream replaces both.
+category_risks: JSON, see `features.py`. Those of users expire, so that users who are gone are forgotten; the others do
+not, since payments don't say what a merchant's category is. Earlier releases named user_labels:{user_id}
+user_verdicts:{user_id}, and kept the newest event time of all as feature_stream:clock; the feature stream replaces
+both.
 
 Names become numbers by a hash. Of two merchants in 10,000 the chance to share a number is 1 in 20,000; they would share
 their totals. Of 50,000 devices one pair is expected to share a number, and with it users and frauds. Within one user,
@@ -258,6 +260,11 @@ def device_user(event_time: int, user_id: str) -> bytes:
     """The member of device_users of a user who pays at this time."""
     user = name_number(user_id, _USER_BITS)
     return _DEVICE_USER.pack(event_time // DAY_MS, user >> 32, user & 0xFFFFFFFF)
+
+
+def first_member_of(event_time: int) -> bytes:
+    """What is not after any member of this time or a later one, in either sorted set, and after all earlier ones."""
+    return _KEY.pack(max(0, event_time) << _ID_BITS)
 
 
 def key_bytes(key: int) -> bytes:

@@ -3,11 +3,14 @@
 python -m feature_store.reconcile
 
 Upstream are mart_fraud_features and the events in Redis; downstream are the stream's metrics. The pipeline runs it
-after each push. Payments that arrived late are in Redis before they are in Gold: those users are ahead, not wrong.
+after each push. Some users are compared feature by feature, and of all users the number of payments, so that a history
+that is gone from Redis is back after the next run. Payments that arrived late are in Redis before they are in Gold:
+those users are ahead, not wrong.
 """
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections import defaultdict
@@ -17,7 +20,7 @@ from math import isclose
 from typing import Any
 
 import redis
-from features import UserFeatures, milliseconds
+from features import DAY_MS, WINDOWS_DAYS, UserFeatures, milliseconds
 from fraud_common.errors import EXIT_SKIPPED, UserError, one_line_errors
 from fraud_common.redis import redis_client
 from fraud_common.settings import load_settings
@@ -25,8 +28,17 @@ from pydantic import Field
 from trino.dbapi import Cursor
 
 from feature_store import coverage, writer
+from feature_store.history import window_to_compare
 from feature_store.lakehouse import gold_cursor
-from feature_store.layout import USER_EVENTS, USER_LABELS, Label, PaymentEvent, unpack_user
+from feature_store.layout import (
+    KEEP_MS,
+    USER_EVENTS,
+    USER_LABELS,
+    Label,
+    PaymentEvent,
+    first_member_of,
+    unpack_user,
+)
 from feature_store.pipelines import NamedPipeline
 from feature_store.rebuild import read_labels, read_payments
 from feature_store.settings import StoreSettings
@@ -34,6 +46,7 @@ from feature_store.writer import Batch
 
 REPORT_KEY = "feature_stream:reconciliation"
 TOLERANCE = 1e-6
+_USERS_PER_LOOKUP = 5000
 
 
 class NothingToCompare(Exception):  # noqa: N818 - not an error
@@ -44,6 +57,8 @@ class ReconciliationSettings(StoreSettings):
     """How many users each comparison takes."""
 
     reconciled_users: int = Field(default=500, ge=1)
+    # Of users who lack payments, so many are repaired in one run; the next one repairs more.
+    repaired_users: int = Field(default=2000, ge=1)
 
 
 def sample(trino: Cursor, users: int) -> dict[str, UserFeatures]:
@@ -52,6 +67,27 @@ def sample(trino: Cursor, users: int) -> dict[str, UserFeatures]:
     trino.execute(f"select user_id, {', '.join(names)} from mart_fraud_features order by random() limit {users}")
     rows = [dict(zip(["user_id", *names], row, strict=True)) for row in trino.fetchall()]
     return {row["user_id"]: UserFeatures.from_row(row) for row in rows}
+
+
+def incomplete_users(trino: Cursor, store: redis.Redis, settings: ReconciliationSettings) -> list[str]:
+    """The users of whom Redis has fewer payments than Gold."""
+    found: list[str] = []
+    counts = ", ".join(f"transactions_{days}d" for days in WINDOWS_DAYS)
+    trino.execute(f"select user_id, as_of, {counts} from mart_fraud_features where last_event_time is not null")
+    kept = coverage.clock(store) - KEEP_MS
+    while rows := trino.fetchmany(_USERS_PER_LOOKUP):
+        lookup = NamedPipeline(store.pipeline(transaction=False))
+        expected: dict[str, int] = {}
+        for user, as_of, *numbers in rows:
+            moment = milliseconds(as_of)
+            days = window_to_compare(moment, kept)
+            if wanted := dict(zip(WINDOWS_DAYS, numbers, strict=True)).get(days, 0):
+                expected[user] = min(wanted, settings.feature_stream_max_payments_per_user)
+                begin, end = (first_member_of(each) for each in (moment - days * DAY_MS, moment + 1))
+                lookup.named(user).zlexcount(USER_EVENTS.format(user), b"[" + begin, b"(" + end)
+        kept_now = lookup.execute()
+        found += [user for user, wanted in expected.items() if kept_now[user] < wanted]
+    return found
 
 
 def streamed(store: redis.Redis, gold_rows: dict[str, UserFeatures]) -> dict[str, UserFeatures]:
@@ -128,12 +164,17 @@ def reconcile(settings: ReconciliationSettings) -> dict[str, Any]:
                 "is it running? docker compose ps feature-stream"
             )
         different = [user for user, ours in streamed(store, rows).items() if differences(ours, rows[user])]
-        repaired = repair(trino, store, settings, different)
+        incomplete = incomplete_users(trino, store, settings)
+        # Others every time: those that Bronze does not have either must not keep the rest from their turn.
+        chosen = random.sample(incomplete, min(len(incomplete), settings.repaired_users))
+        repaired = repair(trino, store, settings, list({*different, *chosen}))
         after = streamed(store, {user: rows[user] for user in different})
         left = {user: found for user, ours in after.items() if (found := differences(ours, rows[user]))}
         report = {
             "at": round(time.time()),
             "checked": len(rows),
+            # Of all users.
+            "incomplete": len(incomplete),
             "repaired": repaired,
             # Still another value than Gold's though nothing is missing: Gold lacks what arrived late.
             "ahead": len(left),

@@ -49,7 +49,10 @@ def describe(store: redis.Redis, key: str, features: type[UserFeatures] | type[M
         snapshot = features.from_json(text)
     except (ValueError, TypeError, AttributeError) as error:
         return f"{key}: can't be read ({error}); a prediction uses the defaults. It begins {text[:200]!r}"
-    lines = [f"{key}: {len(text):,} bytes, written {_span(SNAPSHOT_SECONDS - left)} ago, expires in {_span(left)}"]
+    lines = [f"{key}: {len(text):,} bytes"]
+    # That of a merchant does not expire.
+    if left >= 0:
+        lines[0] += f", written {_span(SNAPSHOT_SECONDS - left)} ago, expires in {_span(left)}"
     if snapshot.as_of:
         age = (datetime.now(UTC) - snapshot.as_of).total_seconds()
         lines.append(f"  as of {snapshot.as_of.isoformat()}, the data's own time: {_span(age)} before now")

@@ -29,10 +29,22 @@ SCATTERED = Gauge(
 )
 USERS = Gauge("feature_stream_users", "Users whose payments Redis has")
 MEMORY = Gauge("feature_stream_redis_bytes", "Memory that Redis uses for everything")
+FULL = Gauge("feature_stream_redis_full", "1 while messages wait in Kafka because Redis has no memory for them")
+PUSHED = Gauge("feature_stream_snapshots_timestamp_seconds", "When the last complete push of snapshots began; 0: never")
 CHECKED = Gauge("feature_stream_reconciled_users", "Users that the last reconciliation compared with Gold")
+OUTCOMES = ("repaired", "ahead")
 DIFFERENT = Gauge("feature_stream_different_users", "Those whose features differed from Gold's", ["outcome"])
+for outcome in OUTCOMES:
+    # Like the users compared: 0 before the first reconciliation.
+    DIFFERENT.labels(outcome)
+INCOMPLETE = Gauge(
+    "feature_stream_incomplete_users",
+    "Users of whom the last reconciliation found fewer payments in Redis than in Gold",
+)
 RECONCILED = Gauge("feature_stream_reconciled_timestamp_seconds", "When the last reconciliation ended")
 FILLING = Gauge("feature_stream_filling", "1 while an empty Redis is filled from Bronze")
 TO_FILL = Gauge("feature_stream_payments_to_fill", "Payments to fill it with; 0 until they are counted")
 FILLED = Gauge("feature_stream_filled_payments", "Payments of these that are in Redis already")
-RUNNING = Gauge("feature_stream_running", "1 while it follows Kafka, so not while it rebuilds or waits for Redis")
+RUNNING = Gauge(
+    "feature_stream_running", "1 while it follows Kafka, so not while it rebuilds, or waits for Redis or for room in it"
+)

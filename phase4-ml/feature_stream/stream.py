@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from feature_store import coverage, writer
 from feature_store.coverage import Progress, ReadToTheEnd
@@ -31,7 +33,7 @@ from fraud_common.kafka import (
     wait_for_broker,
     watch_lag,
 )
-from fraud_common.redis import connect, redis_client
+from fraud_common.redis import connect, is_full, redis_client, require_room
 from fraud_common.schema_registry import SchemaRegistry
 from redis.exceptions import RedisError
 
@@ -75,8 +77,8 @@ def run(settings: StreamSettings, stop: threading.Event) -> None:
         Stopping: the event was set while Redis, Trino or the registry did not answer.
     """
     partitions = require_topics(wait_for_broker(settings), settings.transactions_topic, settings.labels_topic)
-    with redis_client(settings):  # a wrong password is reported at once
-        pass
+    with redis_client(settings) as store:  # a wrong password is reported at once
+        _warn_if_it_evicts(store)
     with kafka_errors():
         FeatureStream(settings, stop, partitions[settings.transactions_topic]).run()
 
@@ -93,7 +95,9 @@ class FeatureStream:
         self._scattered = False
         self._scattered_noted_at = 0.0
         self._assigned = _Assigned()
-        # Not while Redis is filled, or is not there.
+        # Redis has refused a write for lack of memory.
+        self._full = False
+        # Not while Redis is filled, is full, or is not there.
         self._following = False
         self._trimmed_users: set[str] = set()
         self._decoder = Decoder(SchemaRegistry(settings.schema_registry_url))
@@ -150,7 +154,8 @@ class FeatureStream:
         try:
             applied = writer.apply(self._store, batch, self._settings.feature_stream_max_payments_per_user)
         except RedisError as error:
-            log.warning("redis: %s; messages wait in Kafka until it answers", error)
+            log.warning("redis: %s; messages wait in Kafka until it takes them", error)
+            self._note_if_full(error)
             self._return_to_redis()
             return
         if applied.emptied:
@@ -168,6 +173,19 @@ class FeatureStream:
         self._when_redis_answers(self._fill_if_empty)
         self._assign(list(self._assigned.positions))
         self._set_following(True)
+
+    def _note_if_full(self, error: RedisError) -> None:
+        if is_full(error):
+            self._full = True
+            metrics.FULL.set(1)
+
+    def _wait_for_room(self) -> None:
+        """Do nothing unless Redis was full; a rebuild would read all of Bronze again, only to be refused again."""
+        if self._full:
+            require_room(self._store)
+            self._full = False
+            metrics.FULL.set(0)
+            log.info("redis has room again")
 
     def _set_following(self, following: bool) -> None:
         self._following = following
@@ -292,7 +310,7 @@ class FeatureStream:
         fill_if_empty(self._settings, self._store, self._stop)
 
     def _when_redis_answers[T](self, ask: Callable[[], T]) -> T:
-        """Repeat a request while Redis does not answer.
+        """Repeat a request while Redis does not answer, or is full.
 
         Raises:
             Stopping: SIGTERM arrived meanwhile.
@@ -300,13 +318,25 @@ class FeatureStream:
         warned_at = 0.0
         while True:
             try:
+                self._wait_for_room()
                 return ask()
             except RedisError as error:
+                self._note_if_full(error)
                 if time.monotonic() - warned_at >= SECONDS_BETWEEN_LINES:
                     warned_at = time.monotonic()
                     log.warning("%s; trying again until it works", error)
                 if self._stop.wait(SECONDS_BETWEEN_TRIALS):
                     raise Stopping(str(error)) from None
+
+
+def _warn_if_it_evicts(store: redis.Redis) -> None:
+    """A Redis elsewhere may have another policy than ours."""
+    memory: dict[str, Any] = store.info("memory")
+    if memory["maxmemory"] and memory["maxmemory_policy"] != "noeviction":
+        log.warning(
+            "redis evicts keys when it is full, so histories may vanish: set maxmemory-policy to noeviction, not %s",
+            memory["maxmemory_policy"],
+        )
 
 
 def _next_offsets(messages: list[Message]) -> dict[Partition, int]:

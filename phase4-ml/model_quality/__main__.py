@@ -24,7 +24,7 @@ from fraud_common.topics import LABELS
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import Field
 
-from model_quality import counts, store
+from model_quality import counts, kept, store
 
 DAY = 86_400.0
 
@@ -51,6 +51,10 @@ DELAY = Histogram(
     buckets=[days * DAY for days in (0.25, 0.5, 1, 2, 4, 7, 10, 14, 21, 30)],
 )
 SKIPPED = Counter("fraud_labels_skipped", "Labels that Bronze refuses, so that nothing counts them")
+SIZE = Gauge("fraud_database_bytes", "Size of a table of the fraud database with its indexes", ["table"])
+OVERDUE = Gauge(
+    "fraud_database_overdue_days", "For how many days the oldest rows should have been archived and dropped", ["table"]
+)
 RUNNING = Gauge("model_quality_running", "1 while Postgres takes labels and counts them")
 BEHIND = Gauge("model_quality_scores_behind", "1 while there are stored scores that are not counted yet")
 
@@ -61,6 +65,7 @@ class Settings(ServiceSettings, KafkaSettings, SchemaRegistrySettings, PostgresS
     labels_topic: str = LABELS
     model_quality_group: str = "model-quality"
     count_seconds: float = Field(default=15.0, gt=0)
+    predictions_retention_days: int = Field(default=30, ge=1)
     metrics_port: int = Field(default=9406, ge=0, le=65535)
 
 
@@ -94,6 +99,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 if (started := time.monotonic()) >= publish_at:
                     set_tier_gauges(postgres.until_answered(counts.tiers))
                     set_week_gauges(postgres.until_answered(counts.weeks))
+                    set_kept_gauges(postgres.until_answered(kept.kept), settings.predictions_retention_days)
                     # Where this takes long, as on a busy Postgres, labels and scores have nine tenths of the time.
                     ended = time.monotonic()
                     publish_at = ended + max(settings.count_seconds, 9 * (ended - started))
@@ -138,6 +144,14 @@ def set_tier_gauges(quality: list[counts.TierQuality]) -> None:
         combination = (each.role, each.model_version, each.risk_tier, str(each.matured).lower())
         PAYMENTS.labels(*combination).set(each.payments)
         FRAUDS.labels(*combination).set(each.known_frauds)
+
+
+def set_kept_gauges(tables: list[kept.Kept], keep_days: int) -> None:
+    """Set the gauges of what the database keeps."""
+    today = datetime.now(UTC).date()
+    for each in tables:
+        SIZE.labels(each.table).set(each.size)
+        OVERDUE.labels(each.table).set(each.overdue_days(today, keep_days))
 
 
 def set_week_gauges(quality: list[counts.WeekQuality]) -> None:

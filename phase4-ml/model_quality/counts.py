@@ -1,10 +1,10 @@
 """Counts of scored payments and of the known frauds among them: of what serves, and of Staging in shadow.
 
-Upstream are the tables of scores (audit/tables.py) and `labels`; downstream are the view `quality_weeks`, Prometheus
-and the dashboards. A fraud counts when both its score and its label are stored, whichever comes first. The work is
-proportional to what is new, and a day has one row for each bin of scores, however many payments there are.
+Upstream are the tables of scores and `labels`; downstream are the view `quality_weeks`, Prometheus and the dashboards
+(fraud_db/migrations has them). A fraud counts when both its score and its label are stored, whichever comes first. The
+work is proportional to what is new, and a day has one row for each bin of scores, however many payments there are.
 
-The first stored prediction of a payment counts; that of a payment that is scored again does not.
+The first stored prediction of a payment counts; that of a payment that is scored again within days does not.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from datetime import date
 
 from audit.positions import stored_until
+from fraud_common import days
 from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-# After so many days a day's frauds are nearly all known, as in training.
+# After so many days a day's frauds are nearly all known, as in training and in the view `quality_weeks`.
 MATURED_AFTER_DAYS = 14
 # The tiers are counted over so many days, and weeks are shown for so long.
 WINDOW_DAYS = 44
 WEEKS_DAYS = 70
+# A payment that is scored again counts once if that is within so many days: what Kafka keeps may be read again.
+AGAIN_WITHIN_DAYS = 7
 # Rows that are counted in one transaction.
 CHUNK = 5000
 
@@ -36,85 +39,14 @@ width_bucket(
     -14, 14, 1000
 )
 """
-GROUPS = 20  # of equal count, for the calibration error, as on the holdout (training/evaluate.py)
+# Of equal count, for the calibration error, as in the view and on the holdout (training/evaluate.py).
+GROUPS = 20
 
-TABLES = f"""
-create table if not exists quality_days (
-    event_day date not null,
-    role text not null,
-    model_version text not null,
-    risk_tier text not null,
-    score_bin smallint not null,
-    payments bigint not null,
-    frauds bigint not null,
-    score_sum double precision not null,
-    primary key (role, event_day, model_version, risk_tier, score_bin)
-);
--- Up to which position the scores are counted. Whoever counts locks these rows first.
-create table if not exists quality_cursors (role text primary key, position bigint not null);
-insert into quality_cursors values ('production', 0), ('staging', 0) on conflict do nothing;
--- One row. Today is the day of the newest label: the simulated clock runs faster than a real one.
-create table if not exists quality_clock (
-    only_row boolean primary key default true check (only_row),
-    newest_label timestamptz
-);
-create or replace view quality_weeks as
-with clock as (
-    select (newest_label at time zone 'UTC')::date as today from quality_clock
-), bins as (
-    select
-        role, model_version, date_trunc('week', event_day::timestamp)::date as week, score_bin,
-        sum(payments) as payments, sum(frauds) as frauds, sum(score_sum) as score_sum,
-        coalesce(sum(payments) filter (where risk_tier = 'high'), 0) as payments_high,
-        coalesce(sum(frauds) filter (where risk_tier = 'high'), 0) as frauds_high
-    from quality_days
-    group by 1, 2, 3, 4
-), ranked as (
-    select
-        *,
-        sum(payments) over highest_first as payments_from_here,
-        sum(frauds) over highest_first as frauds_from_here,
-        sum(payments) over whole as payments_of_week
-    from bins
-    window
-        whole as (partition by role, model_version, week),
-        highest_first as (partition by role, model_version, week order by score_bin desc)
-), grouped as (
-    -- A bin belongs to the group that its middle payment is in.
-    select *, floor({GROUPS} * (payments_from_here - payments / 2) / payments_of_week) as score_group
-    from ranked
-), calibrated as (
-    select
-        role, model_version, week, abs(sum(score_sum) - sum(frauds)::double precision) as error,
-        sum(payments) as payments, sum(frauds) as frauds, sum(score_sum) as score_sum,
-        sum(payments_high) as payments_high, sum(frauds_high) as frauds_high,
-        sum(frauds * frauds_from_here / payments_from_here) as precision_of_frauds
-    from grouped
-    group by role, model_version, week, score_group
-)
-select
-    role,
-    model_version,
-    week,
-    -- Whether the last day's frauds are nearly all known; before that, precision and recall are too low.
-    coalesce(week + 6 <= (select today from clock) - {MATURED_AFTER_DAYS}, false) as matured,
-    sum(payments)::bigint as payments,
-    sum(frauds)::bigint as frauds,
-    (sum(frauds_high) / nullif(sum(payments_high), 0))::double precision as precision_high,
-    (sum(frauds_high) / nullif(sum(frauds), 0))::double precision as recall_high,
-    -- The mean over all frauds of the precision at their score.
-    (sum(precision_of_frauds) / nullif(sum(frauds), 0))::double precision as average_precision,
-    sum(score_sum) / sum(payments)::double precision as mean_score,
-    (sum(frauds) / sum(payments))::double precision as fraud_rate,
-    sum(error) / sum(payments)::double precision as calibration_error
-from calibrated
-group by role, model_version, week;
-"""
-
-# `offset 0` keeps these a look-up for each payment: joined, Postgres may read a whole table for a few new rows.
+# `offset 0` keeps these a look-up for each payment: joined, Postgres may read a whole table for a few new rows. And the
+# time keeps it in the partitions of some days.
 COUNT = """
 with scored as (
-    select transaction_id, position, event_time, model_version, risk_tier, fraud_probability
+    select transaction_id, position, event_time, model_version, risk_tier, fraud_probability, {time} as stored_at
     from {table}
     where position > %(after)s and position <= %(until)s
 ), first as (
@@ -127,6 +59,7 @@ with scored as (
         where
             earlier.transaction_id = scored.transaction_id
             and (earlier.position < scored.position or earlier.position is null)
+            and earlier.{time} > scored.stored_at - interval '{again} days'
         offset 0
     )
 )
@@ -309,4 +242,5 @@ def _complete_until(connection: Connection, role: str) -> int | None:
 
 
 def _sql(template: str, role: str) -> str:
-    return template.format(table=SCORES[role], role=role, score_bin=BIN)
+    table = SCORES[role]
+    return template.format(table=table, time=days.TABLES[table], role=role, score_bin=BIN, again=AGAIN_WITHIN_DAYS)

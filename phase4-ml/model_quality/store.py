@@ -1,13 +1,9 @@
-"""The table `labels` in Postgres: what became known of payments, for counts.py.
-
-The API's tables are created here, too, if the API has not done so yet.
-"""
+"""The table `labels` in Postgres: what became known of payments, for counts.py."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from audit.tables import create_tables
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
 from psycopg2.extensions import connection as Connection
@@ -15,33 +11,6 @@ from psycopg2.extras import execute_values
 
 from model_quality import counts
 
-TABLE = """
-select pg_advisory_xact_lock(hashtext('labels'));
-create table if not exists labels (
-    transaction_id text primary key,
-    user_id text not null,
-    is_fraud boolean not null,
-    fraud_type text,
-    event_time timestamptz not null,
-    reported_at timestamptz not null,
-    stored_at timestamptz not null default now()
-);
-create index if not exists labels_event_time on labels (event_time);
--- Small, so that it stays in memory: each new score is looked up in it.
-create index if not exists labels_of_frauds on labels (transaction_id) where is_fraud;
--- Columns of an earlier release. Without a condition this would lock the table at each start.
-do $$ begin
-    if exists (
-        select from pg_attribute where attrelid = 'labels'::regclass and attname = 'risk_tier' and not attisdropped
-    ) then
-        alter table labels drop column fraud_probability, drop column risk_tier, drop column model_version;
-    end if;
-end $$;
-"""
-CLOCK = """
-insert into quality_clock (newest_label)
-select (select max(reported_at) from labels) where not exists (select from quality_clock)
-"""
 # A label may be revised; an older one that is read again changes nothing.
 UPSERT = """
 insert into labels (transaction_id, user_id, is_fraud, fraud_type, event_time, reported_at)
@@ -54,18 +23,12 @@ returning transaction_id, is_fraud, reported_at
 
 
 def open_connection(settings: PostgresSettings) -> Connection:
-    """A connection to the API's database, with all tables and the view of model quality.
+    """A connection to the database of predictions and labels.
 
     Raises:
         psycopg2.Error: Postgres does not answer, or refuses it.
     """
-    connection = connect(settings, "model-quality")
-    create_tables(connection)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(TABLE)
-        cursor.execute(counts.TABLES)
-        cursor.execute(CLOCK)
-    return connection
+    return connect(settings, "model-quality")
 
 
 def store_labels(connection: Connection, labels: Iterable[Mapping[str, Any]]) -> None:

@@ -106,7 +106,7 @@ class ScoringApi:
         if response.status_code in REFUSING:
             return response
         if response.status_code in (401, 403):
-            raise Unavailable(f"http_{response.status_code}", "it refuses the key; correct API_KEY in .env")
+            raise Unavailable(f"http_{response.status_code}", "it refuses API_INTERNAL_KEY of .env; make up")
         if response.status_code != 200:
             raise Unavailable(f"http_{response.status_code}", f"HTTP {response.status_code}: {response.text[:200]}")
         try:

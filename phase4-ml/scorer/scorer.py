@@ -109,16 +109,7 @@ class Scorer:
             Stopping: SIGTERM arrived while a service did not answer; nothing is committed.
             UserError: Kafka refuses a score or a dead letter; nothing is committed.
         """
-        payments: list[tuple[Message, Request]] = []
-        refused: list[tuple[Message, Refusal]] = []
-        for message in batch:
-            try:
-                record = self._decoder.decode_when_answered(message.value(), self._stop)
-                payments.append((message, to_request(record, _arrival(message))))
-            except InvalidPayment as error:
-                refused.append((message, Refusal(error.violations, f"the payment violates {error}")))
-            except SerializationError as error:
-                refused.append((message, Refusal([type(error).__name__], str(error))))
+        payments, refused = requests_of(batch, self._decoder, self._stop)
         answers = self._api.score([request for _, request in payments])
         scored_at = datetime.now(UTC)
         scored: list[Message] = []
@@ -197,6 +188,27 @@ class Scorer:
                 message.offset(),
                 refusal.error[:300],
             )
+
+
+def requests_of(
+    batch: list[Message], decoder: Decoder, stop: threading.Event
+) -> tuple[list[tuple[Message, Request]], list[tuple[Message, Refusal]]]:
+    """The API's requests for a batch of messages, and the messages that can't be scored, with the reason.
+
+    Raises:
+        Stopping: SIGTERM arrived while the registry did not answer.
+    """
+    payments: list[tuple[Message, Request]] = []
+    refused: list[tuple[Message, Refusal]] = []
+    for message in batch:
+        try:
+            record = decoder.decode_when_answered(message.value(), stop)
+            payments.append((message, to_request(record, _arrival(message))))
+        except InvalidPayment as error:
+            refused.append((message, Refusal(error.violations, f"the payment violates {error}")))
+        except SerializationError as error:
+            refused.append((message, Refusal([type(error).__name__], str(error))))
+    return payments, refused
 
 
 def _arrival(message: Message) -> datetime:

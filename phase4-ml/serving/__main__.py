@@ -10,7 +10,9 @@ from pathlib import Path
 from fraud_common.errors import one_line_errors
 from fraud_common.settings import load_settings
 
-from serving.settings import Settings
+from serving.memory import require_memory
+from serving.rate_limit import SHARED_FILE
+from serving.settings import KEEP_ALIVE_SECONDS, Settings
 
 # In memory: the workers write their metrics there at every request.
 METRICS_FOLDER = Path("/dev/shm/fraud-api-metrics")
@@ -21,12 +23,16 @@ def main() -> None:
     """Run until SIGTERM; then answer the requests in hand, and stop."""
     with one_line_errors():
         settings = load_settings(Settings)
+        require_memory(settings.api_workers)
     shutil.rmtree(METRICS_FOLDER, ignore_errors=True)
     METRICS_FOLDER.mkdir(parents=True)
+    SHARED_FILE.unlink(missing_ok=True)
     # prometheus_client reads it once, when it is imported.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(METRICS_FOLDER)
 
     import uvicorn
+
+    from serving.connections import PatientProtocol
 
     uvicorn.run(
         "serving.main:app",
@@ -34,13 +40,13 @@ def main() -> None:
         port=settings.api_port,
         workers=settings.api_workers,
         loop="uvloop",
-        http="httptools",
+        http=PatientProtocol,
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         # A worker that gets no CPU for a while is still alive.
         timeout_worker_healthcheck=30,

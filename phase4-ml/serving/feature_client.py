@@ -61,6 +61,8 @@ class StreamState:
     pushed_at: int = 0
     # Of merchants' categories, by name.
     category_risks: Mapping[str, int] = field(default_factory=dict)
+    # How many payments of a user it keeps.
+    max_payments: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class FeatureClient:
 
     def __init__(self, settings: Settings) -> None:
         self._deadline = settings.redis_deadline_ms / 1000
+        self._max_payments = settings.feature_stream_max_payments_per_user
         # The deadline is around the whole call, connecting included, and no call is repeated: so the client itself has
         # no time-outs and no retries.
         self._pool = ConnectionPool(
@@ -184,7 +187,7 @@ class FeatureClient:
                 if isinstance(results["values"], Exception):
                     raise results["values"]
         values = dict(zip(keys, results["values"], strict=True))
-        stream = _stream_state(values)
+        stream = _stream_state(values, self._max_payments)
 
         def streamed(*name: str) -> Any:
             # A key of another type counts as missing.
@@ -206,13 +209,14 @@ class FeatureClient:
         ]
 
 
-def _stream_state(values: Mapping[str, bytes | None]) -> StreamState:
+def _stream_state(values: Mapping[str, bytes | None], max_payments: int) -> StreamState:
     def number(key: str) -> int:
         value = values[key]
         return int(value) if value and value.isdigit() else 0
 
     complete = Completeness.unpack(values[COMPLETE_KEY], scattered=values[SCATTERED_KEY] is not None)
-    return StreamState(number(CLOCK_KEY), complete, number(PUSHED_AT_KEY), _category_risks(values[CATEGORY_RISKS_KEY]))
+    risks = _category_risks(values[CATEGORY_RISKS_KEY])
+    return StreamState(number(CLOCK_KEY), complete, number(PUSHED_AT_KEY), risks, max_payments)
 
 
 @lru_cache(maxsize=8)

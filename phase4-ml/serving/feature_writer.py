@@ -3,8 +3,9 @@
 python -m serving.feature_writer
 
 Upstream are mart_fraud_features, mart_merchant_risk and mart_category_risk; downstream is the feature client of the
-API. Running it again changes only the expiry. Rows are written in batches, so memory does not grow with the number of
-users.
+API. Running it again changes only the expiry, which users' snapshots have; merchants and the risks of categories stay.
+Rows are written in batches, so memory does not grow with the number of users. While Redis is nearly full nothing is
+written: the snapshots of users then expire, and make room for the stream.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from feature_store.lakehouse import gold_cursor
 from feature_store.layout import PUSHED_AT_KEY
 from features import CATEGORY_RISKS_KEY, MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from fraud_common.errors import UserError, one_line_errors
-from fraud_common.redis import redis_client
+from fraud_common.redis import redis_client, require_room
 from fraud_common.settings import RedisSettings, TrinoSettings, load_settings
 from pydantic import Field
 from redis.exceptions import LockError
@@ -49,10 +50,12 @@ class Snapshots:
     id_column: str
     key: str
     features: Features
+    # None: they stay.
+    expiry_seconds: int | None
 
 
-USERS = Snapshots("mart_fraud_features", "user_id", USER_KEY, UserFeatures)
-MERCHANTS = Snapshots("mart_merchant_risk", "merchant_id", MERCHANT_KEY, MerchantFeatures)
+USERS = Snapshots("mart_fraud_features", "user_id", USER_KEY, UserFeatures, SNAPSHOT_SECONDS)
+MERCHANTS = Snapshots("mart_merchant_risk", "merchant_id", MERCHANT_KEY, MerchantFeatures, expiry_seconds=None)
 
 
 @dataclass
@@ -76,7 +79,7 @@ def write_rows(store: redis.Redis, kind: Snapshots, rows: Sequence[dict[str, Any
     pipeline = store.pipeline(transaction=False)
     for row in rows:
         snapshot = kind.features.from_row(row).to_json()
-        pipeline.set(kind.key.format(row[kind.id_column]), snapshot, ex=SNAPSHOT_SECONDS)
+        pipeline.set(kind.key.format(row[kind.id_column]), snapshot, ex=kind.expiry_seconds)
     pipeline.execute()
 
 
@@ -86,6 +89,7 @@ def push(trino: Cursor, store: redis.Redis, kind: Snapshots, batch: int, lock: r
     (total,) = trino.execute(f"select count(*) from {kind.table}").fetchone() or (0,)
     printed_at = time.monotonic()
     for rows in read_rows(trino, kind, batch):
+        require_room(store)
         write_rows(store, kind, rows)
         lock.reacquire()
         pushed.count += len(rows)
@@ -100,14 +104,15 @@ def push(trino: Cursor, store: redis.Redis, kind: Snapshots, batch: int, lock: r
 def push_category_risks(trino: Cursor, store: redis.Redis) -> None:
     """Write the risks of all categories, for payments that give theirs."""
     risks = dict(trino.execute("select category, risk from mart_category_risk").fetchall())
-    store.set(CATEGORY_RISKS_KEY, json.dumps(risks), ex=SNAPSHOT_SECONDS)
+    store.set(CATEGORY_RISKS_KEY, json.dumps(risks))
 
 
 def push_features(settings: WriterSettings) -> dict[str, Any]:
     """Write users and merchants; returns what was done, and how long it took.
 
     Raises:
-        UserError: Trino or Redis do not answer, Gold is empty or missing, or another push does not end.
+        UserError: Trino or Redis do not answer, Redis is nearly full, Gold is empty or missing, or another push does
+            not end.
     """
     started = time.monotonic()
     with redis_client(settings) as store, gold_cursor(settings) as trino:
@@ -120,7 +125,7 @@ def push_features(settings: WriterSettings) -> dict[str, Any]:
                 merchants = push(trino, store, MERCHANTS, settings.push_batch, lock)
                 users = push(trino, store, USERS, settings.push_batch, lock)
                 # Everything in them arrived before the push began.
-                store.set(PUSHED_AT_KEY, round(began * 1000), ex=SNAPSHOT_SECONDS)
+                store.set(PUSHED_AT_KEY, round(began * 1000))
         except LockError as error:
             raise UserError(f"another push is running, or took the lock ({error}): try again when it ends") from None
     if not users.count:

@@ -11,22 +11,28 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from audit.prediction_log import PredictionLog
+from audit.spool import NotRecordedError
 from fastapi import FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 from fraud_common.logs import set_up_logging
 from fraud_common.settings import load_settings
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serving import metrics
+from serving.api_keys import ApiKeys
+from serving.background import keep_running
+from serving.bodies import InvalidBodyError, read_batch, read_payment
 from serving.explain_client import ExplainClient
 from serving.feature_client import FeatureClient
 from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
 from serving.predictor import Predictor
+from serving.rate_limit import RateLimit, shared_numbers
 from serving.rules_1 import VERSION as RULES_VERSION
 from serving.schemas import (
     BatchAnswer,
@@ -37,17 +43,22 @@ from serving.schemas import (
     ReadyAnswer,
     Refusal,
 )
-from serving.settings import MAX_REQUEST_BYTES, Settings
+from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, Settings
 
 DESCRIPTION = """Scores card payments for fraud.
 
 `POST /predict` answers in milliseconds with the user's and merchant's features from Redis, the model under the alias
 `production` in MLflow, and fall-backs for both. Every answer is recorded in the table `predictions`.
 """
-REFUSALS = {
+NO_KEY: dict[int | str, dict[str, Any]] = {
     401: {"model": Refusal, "description": "The API key is missing or wrong."},
+}
+REFUSALS = NO_KEY | {
+    408: {"model": Refusal, "description": "The request did not arrive in time."},
     413: {"model": Refusal, "description": "The request is too large."},
     422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
+    429: {"model": Refusal, "description": "The key has used up its rate; `Retry-After` says how long to wait."},
+    503: {"model": Refusal, "description": "With AUDIT_FSYNC=on: the prediction can't be recorded. Try again later."},
 }
 
 set_up_logging()
@@ -65,7 +76,10 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     explainer = ExplainClient(settings)
     await asyncio.to_thread(models.load_cached)
     log.start()
-    tasks = [asyncio.create_task(models.follow()), asyncio.create_task(features.watch())]
+    tasks = [
+        asyncio.create_task(keep_running("model_store", models.follow)),
+        asyncio.create_task(keep_running("feature_client", features.watch)),
+    ]
     app.state.features, app.state.models, app.state.log = features, models, log
     app.state.predictor = Predictor(features, models, log, explainer)
     # All this lives as long as the process, so the garbage collector need not look at it again.
@@ -88,17 +102,31 @@ def _body_of(model: type[BaseModel]) -> dict[str, Any]:
 
 # /docs has all its files from here, so it works without the internet.
 app = FastAPIOffline(redoc_url=None, title="Fraud API", description=DESCRIPTION, version="1", lifespan=_running)
-app.add_middleware(RequestChecks, api_key=settings.api_key, max_bytes=MAX_REQUEST_BYTES)
+_keys = ApiKeys(settings.caller_keys, settings.api_internal_key)
+_limit = RateLimit(settings.api_rate_limit, shared_numbers(len(_keys.names))) if settings.api_rate_limit else None
+app.add_middleware(
+    RequestChecks, keys=_keys, limit=_limit, max_bytes=MAX_REQUEST_BYTES, max_seconds=settings.request_seconds
+)
 # The middleware checks the key; this documents it.
-_key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if settings.api_key else []
+_key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if _keys.required else []
 
 
-@app.exception_handler(ValidationError)
-async def _invalid(_: Request, error: ValidationError) -> JSONResponse:
-    """What is wrong and where. The input is not sent back: it may be a number that JSON can't express."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    detail = [{"loc": ["body", *each["loc"]], "msg": each["msg"], "type": each["type"]} for each in found]
-    return JSONResponse({"detail": detail}, 422)
+@app.exception_handler(InvalidBodyError)
+async def _invalid(_: Request, error: InvalidBodyError) -> JSONResponse:
+    return JSONResponse({"detail": error.errors}, 422)
+
+
+@app.exception_handler(RequestValidationError)
+async def _invalid_query(_: Request, error: RequestValidationError) -> JSONResponse:
+    """As FastAPI answers it, in the same form as for a body: it would repeat the input, however long that is."""
+    found = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
+    return JSONResponse({"detail": found[:MAX_ERRORS]}, 422)
+
+
+@app.exception_handler(NotRecordedError)
+async def _not_recorded(_: Request, error: NotRecordedError) -> JSONResponse:
+    detail = f"the prediction can't be recorded, so there is none (AUDIT_FSYNC=on): {error}"
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": "1"})
 
 
 @app.get("/", include_in_schema=False)
@@ -116,7 +144,7 @@ async def root() -> RedirectResponse:
 )
 async def predict(request: Request, explain: bool = False) -> Response:
     """Score one payment. Each request makes a new prediction, even for the same transaction_id."""
-    payment = PaymentRequest.model_validate_json(await request.body())
+    payment = read_payment(await request.body())
     return Response(await request.app.state.predictor.predict(payment, explain), media_type="application/json")
 
 
@@ -129,8 +157,11 @@ async def predict(request: Request, explain: bool = False) -> Response:
 )
 async def predict_batch(request: Request) -> Response:
     """Score up to 1,000 payments; the answers are in the same order."""
-    batch = BatchRequest.model_validate_json(await request.body())
-    return Response(await request.app.state.predictor.predict_batch(batch.transactions), media_type="application/json")
+    payments = read_batch(await request.body())
+    # The first one is counted already.
+    if charge := request.scope.get("charge"):
+        charge(len(payments) - 1)
+    return Response(await request.app.state.predictor.predict_batch(payments), media_type="application/json")
 
 
 @app.get("/health")
@@ -139,7 +170,7 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.get("/ready")
+@app.get("/ready", responses=NO_KEY, dependencies=_key)
 async def ready(request: Request) -> ReadyAnswer:
     """Whether this worker can score, with which model, and what is degraded."""
     state = request.app.state
@@ -152,7 +183,7 @@ async def ready(request: Request) -> ReadyAnswer:
     return ReadyAnswer(status="degraded" if degraded else "ok", model_version=version, degraded=degraded)
 
 
-@app.get("/metrics", response_class=PlainTextResponse)
+@app.get("/metrics", response_class=PlainTextResponse, responses=NO_KEY, dependencies=_key)
 async def prometheus() -> Response:
     """Metrics of all workers in the Prometheus text format."""
     return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)

@@ -7,6 +7,7 @@ every request.
 import os
 from pathlib import Path
 
+from fraud_common.memory_metrics import ContainerMemory
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,6 +25,18 @@ _PREDICTIONS = Counter("fraud_predictions", "Predictions answered", ["risk_tier"
 PREDICTIONS = {tier: _PREDICTIONS.labels(tier) for tier in TIERS}
 _FEATURE_SOURCE = Counter("fraud_feature_source", "Predictions by where the user's features came from", ["source"])
 FEATURE_SOURCE = {source: _FEATURE_SOURCE.labels(source) for source in SOURCES}
+_MERCHANT_FEATURE_SOURCE = Counter(
+    "fraud_merchant_feature_source", "Predictions by where the merchant's features came from", ["source"]
+)
+MERCHANT_FEATURE_SOURCE = {
+    source: _MERCHANT_FEATURE_SOURCE.labels(source) for source in ("stream", "batch", "reference", "default")
+}
+_INCOMPLETE = Counter(
+    "fraud_incomplete_histories",
+    "Predictions for which Redis had fewer payments of a user or a merchant than the snapshot, which was used instead",
+    ["of"],
+)
+INCOMPLETE = {kind: _INCOMPLETE.labels(kind) for kind in ("user", "merchant")}
 _FEATURE_AGE = Histogram(
     "fraud_feature_age_seconds",
     "How old the user's features were: of the stream since it was complete, of a snapshot in event time",
@@ -58,12 +71,22 @@ BATCH_LATENCY = Histogram(
     "From the parsed request to the answer, of /predict/batch",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )
-REQUESTS = Counter("fraud_requests", "Answers by path and HTTP status", ["path", "status"])
-ERRORS = Counter(
-    "fraud_errors",
-    "Failures that a fall-back covered, by part: redis, snapshot, model, postgres, prediction_log, explainer",
-    ["part"],
+REQUESTS = Counter(
+    "fraud_requests",
+    "Answers by path and HTTP status; 499: the client hung up before it had sent all",
+    ["path", "status"],
 )
+# Of what alerts and dashboards ask for, the counters are 0 before the first event, or the first would not be seen.
+for path in ("/predict", "/predict/batch"):
+    for status in (200, 422, 500, 503):
+        REQUESTS.labels(path, str(status))
+RATE_LIMITED = Counter(
+    "fraud_rate_limited", "Requests refused because their key has used up API_RATE_LIMIT, by its position", ["key"]
+)
+PARTS = ("redis", "snapshot", "model", "postgres", "prediction_log", "explainer")
+ERRORS = Counter("fraud_errors", f"Failures that a fall-back covered, by part: {', '.join(PARTS)}", ["part"])
+for part in PARTS:
+    ERRORS.labels(part)
 CACHE_HITS = Counter("fraud_redis_cache_hits", "Predictions whose user had a snapshot in Redis")
 CACHE_MISSES = Counter("fraud_redis_cache_misses", "Predictions whose user had none, or without an answer from Redis")
 BREAKER_OPEN = Gauge(
@@ -86,6 +109,35 @@ BACKLOG = Gauge(
     "fraud_prediction_backlog", "Answered predictions that are not in Postgres yet", multiprocess_mode="livesum"
 )
 STORED = Counter("fraud_predictions_stored", "Predictions written to Postgres")
+UNRECORDED = Counter(
+    "fraud_predictions_unrecorded", "Predictions answered without a record: the log or its disk was full"
+)
+_QUARANTINED = Counter(
+    "fraud_audit_quarantined",
+    "Pieces of the log in quarantine: bytes that are damaged, or a line that Postgres refused",
+    ["reason"],
+)
+QUARANTINED = {reason: _QUARANTINED.labels(reason) for reason in ("damaged", "refused")}
+QUARANTINE_BYTES = Gauge(
+    "fraud_audit_quarantine_bytes", "Size of the quarantine until somebody empties it", multiprocess_mode="livemax"
+)
+AUDIT_BYTES = Gauge(
+    "fraud_audit_log_bytes", "Size of the log of all workers, and of its quarantine", multiprocess_mode="livemax"
+)
+AUDIT_ROOM = Gauge(
+    "fraud_audit_log_room_bytes", "How much the log may still grow, or the disk has left", multiprocess_mode="livemin"
+)
+AUDIT_SYNC = Histogram(
+    "fraud_audit_sync_seconds",
+    "How long a sync of the log took, for all answers that waited for it (AUDIT_FSYNC=on)",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1),
+)
+_BACKGROUND_FAILURES = Counter(
+    "fraud_background_failures", "Background tasks that failed unexpectedly and were started again", ["task"]
+)
+BACKGROUND_FAILURES = {
+    task: _BACKGROUND_FAILURES.labels(task) for task in ("model_store", "feature_client", "prediction_log")
+}
 
 
 def forget_dead_workers() -> None:
@@ -104,4 +156,5 @@ def exposition() -> bytes:
     multiprocess.MultiProcessCollector(registry)
     # Of the process that all workers share, so that restarts of the service are visible.
     ProcessCollector(pid=os.getppid, registry=registry)
+    registry.register(ContainerMemory())
     return generate_latest(registry)

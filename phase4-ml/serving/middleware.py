@@ -1,27 +1,45 @@
-"""What every request passes first: the API key, the size limit, and the count of answers by status."""
+"""What every request passes first: its key, the limits of rate, size and time, and the count of answers by status."""
 
-import hmac
+import asyncio
+from functools import partial
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
+from serving.api_keys import INTERNAL, UNKNOWN, ApiKeys, offered_key
+from serving.rate_limit import RateLimit
 
 # Other paths are counted together: clients may ask for any.
 COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
+# The client hung up before it had sent its request: no answer, and no error of ours. The number is nginx's.
+CLIENT_CLOSED_REQUEST = 499
+# Says nothing but that the process is alive.
+OPEN = "/health"
 
 
 class TooLargeError(Exception):
     """The body is larger than allowed."""
 
 
+class TooSlowError(Exception):
+    """The body did not arrive in time."""
+
+
 class RequestChecks:
     """Pure ASGI: no request is read or parsed before it has passed the checks."""
 
-    def __init__(self, app: ASGIApp, api_key: str, max_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, limit: RateLimit | None, max_bytes: int, max_seconds: float
+    ) -> None:
         self._app = app
-        self._key = api_key.encode()
+        self._keys = keys
+        self._limit = limit
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        # Bound at once, so that they exist before the first refusal.
+        self._limited_counters = [metrics.RATE_LIMITED.labels(name) for name in keys.names]
         self._counters: dict[tuple[str, int], metrics.Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,37 +58,52 @@ class RequestChecks:
             await send(message)
 
         try:
+            headers = dict(scope["headers"])
+            caller = self._keys.who(offered_key(scope["method"], headers))
+            if caller == UNKNOWN and path != OPEN:
+                await _refuse_key(counted_send, scope["method"])
+                return
             if path.startswith("/predict"):
-                headers = dict(scope["headers"])
-                if self._key and not hmac.compare_digest(headers.get(b"x-api-key", b""), self._key):
-                    await _refuse(
-                        counted_send, 401, "the header X-API-Key is missing or is not the API's key (API_KEY in .env)"
-                    )
-                    return
+                if self._limit and caller != INTERNAL:
+                    if wait := self._limit.wait_seconds(caller):
+                        self._limited_counters[caller].inc()
+                        await _refuse_for_now(counted_send, self._limit.per_second, wait)
+                        return
+                    self._limit.charge(caller, 1)
+                    scope["charge"] = partial(self._limit.charge, caller)
                 if int(headers.get(b"content-length", b"0")) > self._max_bytes:
                     raise TooLargeError
-                receive = self._limited(receive)
+                receive = self._bounded(receive)
             await self._app(scope, receive, counted_send)
         except TooLargeError:
             if not started:
                 await _refuse(
                     counted_send, 413, f"the request is larger than {self._max_bytes} bytes; send it in parts"
                 )
+        except TooSlowError:
+            await _refuse(counted_send, 408, f"the request did not arrive within {self._max_seconds:.0f} seconds")
+        except ClientDisconnect:
+            status = CLIENT_CLOSED_REQUEST
         finally:
             self._count(path, status)
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive) -> Receive:
         read = 0
+        deadline = asyncio.get_running_loop().time() + self._max_seconds
 
-        async def limited() -> Message:
+        async def bounded() -> Message:
             nonlocal read
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise TooSlowError from None
             read += len(message.get("body", b""))
             if read > self._max_bytes:
                 raise TooLargeError
             return message
 
-        return limited
+        return bounded
 
     def _count(self, path: str, status: int) -> None:
         key = (path if path in COUNTED else "other", status)
@@ -80,11 +113,26 @@ class RequestChecks:
         counter.inc()
 
 
-async def _refuse(send: Send, status: int, detail: str) -> None:
+async def _refuse_key(send: Send, method: str) -> None:
+    detail = "the header X-API-Key is missing or is no key of this API (API_KEY in .env)"
+    if method == "POST":
+        await _refuse(send, 401, detail)
+    else:
+        # A browser asks for a name and a password then.
+        challenge = (b"www-authenticate", b'Basic realm="fraud-api: any name, an API key as password", charset="UTF-8"')
+        await _refuse(send, 401, f"{detail}; in a browser, the key is the password, with any name", challenge)
+
+
+async def _refuse_for_now(send: Send, per_second: float, wait: int) -> None:
+    detail = f"more than {per_second:g} payments a second with this key (API_RATE_LIMIT); try again in {wait} s"
+    await _refuse(send, 429, detail, (b"retry-after", str(wait).encode()))
+
+
+async def _refuse(send: Send, status: int, detail: str, *more: tuple[bytes, bytes]) -> None:
     body = orjson.dumps({"detail": detail})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     # The rest of the request is not read.
-    if status == 413:
+    if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

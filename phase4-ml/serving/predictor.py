@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import orjson
 from audit.prediction_log import PredictionLog
-from feature_store.freshness import stream_is_newer
+from feature_store.freshness import snapshots_are_valid, stream_is_newer
+from feature_store.history import has_all_days, has_all_payments
 from feature_store.layout import (
     covers_days,
     covers_user,
@@ -34,6 +35,7 @@ from features import (
     UNKNOWN_CATEGORY_RISK,
     UNKNOWN_DEVICE,
     DeviceFeatures,
+    MerchantDay,
     MerchantFeatures,
     Novelty,
     Parties,
@@ -65,13 +67,14 @@ CHUNK = 50
 
 @dataclass(frozen=True, slots=True)
 class PaymentFeatures:
-    """The features of a payment, and where those of its user came from."""
+    """The features of a payment, and where those of its user and of its merchant came from."""
 
     # The moment that all features are of.
     event_time: datetime
     vector: NDArray[np.float32]
     source: str
     age_seconds: float | None
+    merchant_source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ class ChosenUser:
     source: str
     # What only the events of the stream say; else the defaults.
     novelty: Novelty = NOTHING_NEW
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenMerchant:
+    """What is known of a payment's merchant, and from where: stream, batch, reference or default."""
+
+    features: MerchantFeatures
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,7 @@ class Predictor:
         elapsed = time.perf_counter() - started
         scored = Scored(request, features, model, score)
         answer = make_answer(scored, elapsed)
-        self._log.append(audit_line(scored, answer), 1)
+        await self._log.record(audit_line(scored, answer))
         _count(scored, answer)
         metrics.LATENCY.observe(elapsed)
         if not explain:
@@ -141,17 +152,20 @@ class Predictor:
         else:
             scores = model.probabilities(matrix)
         elapsed = time.perf_counter() - started
+        scored = [
+            Scored(request, known, model, score)
+            for request, known, score in zip(requests, features, scores, strict=True)
+        ]
         answers, lines = [], []
-        for number, (request, known, score) in enumerate(zip(requests, features, scores, strict=True), start=1):
-            scored = Scored(request, known, model, score)
-            answer = make_answer(scored, elapsed)
-            answers.append(answer | NO_REASONS)
-            lines.append(audit_line(scored, answer))
-            _count(scored, answer)
+        for number, payment in enumerate(scored, start=1):
+            answers.append(make_answer(payment, elapsed))
+            lines.append(audit_line(payment, answers[-1]))
             await _yield_to_others(number)
-        self._log.append(b"".join(lines), len(lines))
+        await self._log.record(b"".join(lines))
+        for payment, answer in zip(scored, answers, strict=True):
+            _count(payment, answer)
         metrics.BATCH_LATENCY.observe(elapsed)
-        return orjson.dumps({"predictions": answers})
+        return orjson.dumps({"predictions": [answer | NO_REASONS for answer in answers]})
 
 
 def subjects_of(request: PaymentRequest) -> Subjects:
@@ -181,19 +195,19 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
     try:
         user = choose_user(found, parties, moment, complete_until, now)
         merchant, device = choose_merchant(found, moment, now), choose_device(found, moment, now)
-        vector = user.features.to_array(payment, merchant, user.novelty, device)
+        vector = user.features.to_array(payment, merchant.features, user.novelty, device)
     except Exception as error:
         # Whatever Redis has under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
         _log_once(f"{type(error).__name__}: {error}")
-        user = ChosenUser(UNKNOWN_USER, "default")
+        user, merchant = ChosenUser(UNKNOWN_USER, "default"), ChosenMerchant(UNKNOWN_MERCHANT, "default")
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
     age = None
     if user.source == "stream":
         age = max(0, milliseconds(now) - complete_until) / 1000
     elif user.features.as_of:
         age = (moment - user.features.as_of).total_seconds()
-    return PaymentFeatures(moment, vector, user.source, age)
+    return PaymentFeatures(moment, vector, user.source, age, merchant.source)
 
 
 def category_risk(category: str | None, risks: Mapping[str, int]) -> int | None:
@@ -230,7 +244,7 @@ def choose_user(found: Found, parties: Parties, moment: datetime, complete_until
     """What is known of the user just before a moment.
 
     The stream if it is newer than the snapshot, and if it still has all payments before that moment: it can't say what
-    a user had done long before the newest payment.
+    a user had done long before the newest payment, nor if the history is gone from Redis.
 
     Args:
         parties: those of the payment.
@@ -239,22 +253,30 @@ def choose_user(found: Found, parties: Parties, moment: datetime, complete_until
     snapshot = read_snapshot(UserFeatures, found.user)
     if (found.events or found.labels) and _stream_is_newer(found, complete_until, snapshot, now):
         newest = event_time_of(found.events[-1]) if found.events else 0
-        if covers_user(newest, found.stream.data_clock, milliseconds(moment)):
+        if covers_user(newest, found.stream.data_clock, milliseconds(moment)) and _user_is_complete(found, snapshot):
             events = unpack_user(found.events, found.labels)
             novelty = Novelty.from_events(events, parties, moment)
             return ChosenUser(UserFeatures.from_events(events, moment), "stream", novelty)
     return ChosenUser(snapshot, "batch") if snapshot else ChosenUser(UNKNOWN_USER, "default")
 
 
-def choose_merchant(found: Found, moment: datetime, now: datetime) -> MerchantFeatures:
-    """What is known of the merchant at the start of the day, by the same rule; its category is only in the snapshot."""
+def choose_merchant(found: Found, moment: datetime, now: datetime) -> ChosenMerchant:
+    """What is known of the merchant at the start of the day, by the same rule; its category is only in the snapshot.
+
+    Once the snapshots are too old to be used, the category still is: the source is then `reference`.
+    """
     snapshot = read_snapshot(MerchantFeatures, found.merchant)
     known = snapshot or UNKNOWN_MERCHANT
     if found.days and _stream_is_newer(found, found.stream.complete.slowest, snapshot, now):
         days, frauds = unpack_merchant(found.days)
-        if covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
-            return MerchantFeatures.from_days(days, frauds, moment, known)
-    return known
+        covered = covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS)
+        if covered and _merchant_is_complete(found, days, snapshot):
+            return ChosenMerchant(MerchantFeatures.from_days(days, frauds, moment, known), "stream")
+    if snapshot is None:
+        return ChosenMerchant(UNKNOWN_MERCHANT, "default")
+    if snapshots_are_valid(found.stream.pushed_at, milliseconds(now)):
+        return ChosenMerchant(snapshot, "batch")
+    return ChosenMerchant(snapshot.reference(), "reference")
 
 
 def choose_device(found: Found, moment: datetime, now: datetime) -> DeviceFeatures:
@@ -267,6 +289,20 @@ def choose_device(found: Found, moment: datetime, now: datetime) -> DeviceFeatur
         if covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
             return DeviceFeatures.from_days(users, frauds, moment)
     return UNKNOWN_DEVICE
+
+
+def _user_is_complete(found: Found, snapshot: UserFeatures | None) -> bool:
+    if not snapshot or has_all_payments(found.events, found.stream.data_clock, snapshot, found.stream.max_payments):
+        return True
+    metrics.INCOMPLETE["user"].inc()
+    return False
+
+
+def _merchant_is_complete(found: Found, days: Mapping[int, MerchantDay], snapshot: MerchantFeatures | None) -> bool:
+    if not snapshot or has_all_days(days, found.stream.data_clock, snapshot):
+        return True
+    metrics.INCOMPLETE["merchant"].inc()
+    return False
 
 
 def _stream_is_newer(
@@ -300,6 +336,7 @@ def make_answer(scored: Scored, elapsed: float) -> dict[str, Any]:
         "latency_ms": round(elapsed * 1000, 3),
         "feature_source": scored.features.source,
         "feature_age_seconds": scored.features.age_seconds,
+        "merchant_feature_source": scored.features.merchant_source,
     }
 
 
@@ -322,6 +359,7 @@ def audit_line(scored: Scored, answer: dict[str, Any]) -> bytes:
 def _count(scored: Scored, answer: dict[str, Any]) -> None:
     metrics.PREDICTIONS[answer["risk_tier"]].inc()
     metrics.FEATURE_SOURCE[scored.features.source].inc()
+    metrics.MERCHANT_FEATURE_SOURCE[scored.features.merchant_source].inc()
     if scored.features.age_seconds is not None:
         metrics.FEATURE_AGE[scored.features.source].observe(scored.features.age_seconds)
     (metrics.CACHE_MISSES if scored.features.source == "default" else metrics.CACHE_HITS).inc()

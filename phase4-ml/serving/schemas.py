@@ -16,9 +16,10 @@ from fraud_common.payments import (
 )
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema
 
-from serving.settings import MAX_BATCH
+from serving.settings import MAX_BATCH, MAX_ERRORS
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=f"^{ID_PATTERN}$")]
+BATCH_SIZE = Field(min_length=1, max_length=MAX_BATCH)
 # decimal(12, 2) on the wire.
 Amount = Annotated[float, Field(strict=True, ge=0.01, le=MAX_AMOUNT_CENTS / 100, allow_inf_nan=False)]
 
@@ -82,6 +83,7 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "latency_ms": 0.62,
     "feature_source": "batch",
     "feature_age_seconds": 840.0,
+    "merchant_feature_source": "batch",
     "reasons": [],
     "reasons_status": "not_requested",
 }
@@ -124,7 +126,7 @@ class BatchRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"transactions": [PAYMENT_EXAMPLE, FULL_PAYMENT_EXAMPLE]}]}
     )
 
-    transactions: list[PaymentRequest] = Field(min_length=1, max_length=MAX_BATCH)
+    transactions: Annotated[list[PaymentRequest], BATCH_SIZE]
 
 
 class Reason(BaseModel):
@@ -152,12 +154,16 @@ class PredictionAnswer(BaseModel):
     model_version: str = Field(description="Version in the registry, or rules-1 if there has never been a model.")
     latency_ms: float = Field(description="Inside the server, from the parsed request to the answer.")
     feature_source: Literal["stream", "batch", "default"] = Field(
-        description="Where the user's features came from: the live stream, the snapshot from Gold, or the defaults "
-        "(an unknown user, or no answer from Redis)."
+        description="Where the user's features came from: the live stream, the snapshot from Gold (also if the "
+        "stream lacks payments that it counts), or the defaults (an unknown user, or no answer from Redis)."
     )
     feature_age_seconds: float | None = Field(
         description="How old the features are: the stream's since it was last complete, a snapshot's by its event "
         "time before that of the payment; null for the defaults."
+    )
+    merchant_feature_source: Literal["stream", "batch", "reference", "default"] = Field(
+        description="The same of the merchant's features; reference: the snapshots are older than a day, so only the "
+        "merchant's category and its risk are known."
     )
     reasons: list[Reason] = Field(
         description="With ?explain=true: the up to five features that moved this score the most. Those of tier medium "
@@ -179,7 +185,9 @@ class BatchAnswer(BaseModel):
 class InvalidField(BaseModel):
     """One thing that is wrong with the request."""
 
-    loc: list[str | int] = Field(description="Where: body, then the field; in a batch also the payment's position.")
+    loc: list[str | int] = Field(
+        description="Where: body or query, then the field; in a batch also the payment's position."
+    )
     msg: str
     type: str
 
@@ -187,7 +195,9 @@ class InvalidField(BaseModel):
 class InvalidAnswer(BaseModel):
     """The answer to bad input."""
 
-    detail: list[InvalidField]
+    detail: list[InvalidField] = Field(
+        max_length=MAX_ERRORS, description=f"The first {MAX_ERRORS} errors; what follows them was not checked."
+    )
 
 
 class Refusal(BaseModel):

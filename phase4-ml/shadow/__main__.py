@@ -44,7 +44,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         Stopping: SIGTERM came while Postgres did not answer.
     """
     postgres = PatientConnection(lambda: store.open_connection(settings), stop, metrics.RUNNING.set)
-    # Its tables are there from the first moment, whether something is in Staging or not.
+    # Healthy as soon as Postgres answers, whether something is in Staging or not.
     postgres.until_answered(lambda _: None)
     with asyncio.Runner() as runner:
         staging = Staging(settings, runner)

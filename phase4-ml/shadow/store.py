@@ -6,12 +6,13 @@ A chunk's scores and the cursor are one transaction, so a crash repeats a chunk 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from audit.positions import stored_until
-from audit.tables import create_tables
+from fraud_common.days import create_days
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
-from psycopg2.errors import LockNotAvailable
+from psycopg2.errors import CheckViolation, LockNotAvailable
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import execute_values
 
@@ -66,14 +67,12 @@ class ShadowScore:
 
 
 def open_connection(settings: PostgresSettings) -> Connection:
-    """A connection to the API's database, with its tables.
+    """A connection to the API's database.
 
     Raises:
         psycopg2.Error: Postgres does not answer, or refuses it.
     """
-    connection = connect(settings, "shadow")
-    create_tables(connection)
-    return connection
+    return connect(settings, "shadow")
 
 
 def begin(connection: Connection, version: str) -> bool:
@@ -129,8 +128,22 @@ def store(connection: Connection, version: str, chunk: Chunk, scores: Sequence[S
         )
         for score in scores
     ]
+    try:
+        return _store(connection, rows, (chunk.payments[-1].position, version, chunk.after))
+    except CheckViolation:
+        # The first scores of a day: there is no partition for them.
+        return _store(connection, rows, (chunk.payments[-1].position, version, chunk.after), create=True)
+
+
+def _store(
+    connection: Connection, rows: list[tuple[Any, ...]], move: tuple[int, str, int], create: bool = False
+) -> bool:
     with connection, connection.cursor() as cursor:
-        cursor.execute(MOVE, (chunk.payments[-1].position, version, chunk.after))
+        if create:
+            cursor.execute("select (now() at time zone 'UTC')::date")
+            ((today,),) = cursor.fetchall()
+            create_days(cursor, [today], ["shadow_predictions"])
+        cursor.execute(MOVE, move)
         if cursor.rowcount == 0:
             return False
         if rows:

@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,51 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 120.0) 
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class OwnApi:
+    """A process of the API, and a client of it."""
+
+    client: httpx2.Client
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def own_api(state_dir: Path, **settings: Any) -> Iterator[httpx2.Client]:
-    """An API with other settings, in a process of this container; yields a client of it."""
+def own_process(state_dir: Path, program: Sequence[str] = ("serving",), **settings: Any) -> Iterator[OwnApi]:
+    """An API with other settings, in a process of this container.
+
+    Args:
+        program: the module that runs it, with its arguments.
+    """
     environment = {name.upper(): str(value) for name, value in settings.items()}
     environment = os.environ | {"STATE_DIR": str(state_dir), "API_PORT": "8765", "API_WORKERS": "1"} | environment
     log = (state_dir / "log").open("w+")
-    process = subprocess.Popen([sys.executable, "-m", "serving"], env=environment, stderr=log)
+    process = subprocess.Popen([sys.executable, "-m", *program], env=environment, stderr=log)
     try:
         with httpx2.Client(base_url="http://localhost:8765", timeout=10) as client:
             wait_until(lambda: process.poll() is not None or _answers(client), "the API answers", 60)
             assert process.poll() is None, Path(log.name).read_text()
-            yield client
+            yield OwnApi(client, process)
     finally:
         process.terminate()
         process.wait(60)
+
+
+@contextmanager
+def own_api(state_dir: Path, **settings: Any) -> Iterator[httpx2.Client]:
+    """A client of an API with other settings, in a process of this container."""
+    with own_process(state_dir, **settings) as api:
+        yield api.client
+
+
+def metric_of(client: httpx2.Client, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    total = 0.0
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith((name + "{", name + " ")) and all(
+            f'{key}="{value}"' in line for key, value in labels.items()
+        ):
+            total += float(line.rpartition(" ")[2])
+    return total
 
 
 def _answers(client: httpx2.Client) -> bool:

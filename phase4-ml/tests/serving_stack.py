@@ -20,7 +20,7 @@ import docker
 import httpx2
 import psycopg2
 import redis
-from api_process import PAYMENT, wait_until
+from api_process import PAYMENT, metric_of, wait_until
 from docker.models.containers import Container
 from feature_store.layout import COMPLETE_KEY
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
@@ -133,13 +133,8 @@ def all_workers(condition: Callable[[dict[str, Any]], bool]) -> bool:
 
 def metric(name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels."""
-    total = 0.0
-    for line in httpx2.get(f"{API_URL}/metrics", timeout=10).text.splitlines():
-        if line.startswith((name + "{", name + " ")) and all(
-            f'{key}="{value}"' in line for key, value in labels.items()
-        ):
-            total += float(line.rpartition(" ")[2])
-    return total
+    with httpx2.Client(base_url=API_URL, timeout=10) as client:
+        return metric_of(client, name, **labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]
     moment, now = row["event_time"].to_pydatetime(), datetime.now(UTC)
     parties = parties_of(row["merchant_id"], row["country"], row["device_id"])
     user = choose_user(found, parties, moment, found.stream.complete.of_user(row["user_id"]), now)
-    merchant = choose_merchant(found, moment, now)
+    merchant = choose_merchant(found, moment, now).features
     # Before the user's first payment the stream has nothing.
     assert user.source == ("stream" if found.events or found.labels else "default")
     expected = {name: example[name] for name in STREAMED_FEATURES}

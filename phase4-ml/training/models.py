@@ -1,6 +1,6 @@
-"""Commands on the model registry: list the versions, or roll back to the previous one.
+"""Commands on the model registry: list the versions, roll back to the previous one, or delete old ones.
 
-python -m training.models list|rollback
+python -m training.models list|rollback|prune
 """
 
 import argparse
@@ -11,6 +11,7 @@ from fraud_common.errors import one_line_errors
 from fraud_common.settings import load_settings
 
 from training import registry
+from training.prune import prune
 from training.settings import Settings
 
 LINE = "{:>7}  {:<11} {:<20} {:>7} {:>9} {:>9}  {:<16}  {}"
@@ -25,12 +26,16 @@ def main() -> None:
         "--has-production", action="store_true", help="print nothing; exit with 1 if no version serves"
     )
     commands.add_parser("rollback", help="put the previous Production version back")
+    commands.add_parser("prune", help="delete versions and runs older than MODEL_RETENTION_DAYS that nothing needs")
     arguments = parser.parse_args()
     with one_line_errors():
-        client = registry.connect(load_settings(Settings))
+        settings = load_settings(Settings)
+        client = registry.connect(settings)
         if arguments.command == "rollback":
             before, now = registry.rollback(client)
             print(f"version {before} → Archived, version {now} → Production; the API loads it within seconds")
+        elif arguments.command == "prune":
+            prune(client, settings.model_retention_days, datetime.now(UTC))
         elif arguments.has_production:
             sys.exit(0 if registry.in_production(client) else 1)
         else:

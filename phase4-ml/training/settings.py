@@ -22,7 +22,9 @@ class Settings(TrinoSettings, MlflowSettings):
     training_minimum_frauds: int = Field(default=50, ge=1)
     training_minimum_auc: float = Field(default=0.90, ge=0.5, le=1)
     # What it costs to act on a payment, in the currency of the amounts; a missed fraud costs its amount.
-    training_review_cost: float = Field(default=10.0, gt=0)
+    training_review_cost: float = Field(default=25.0, gt=0)
     training_challenge_cost: float = Field(default=1.0, gt=0)
+    # How long versions that nothing needs are kept; 0: for ever.
+    model_retention_days: int = Field(default=180, ge=0)
     training_seed: int = Field(default=42, ge=0)
     training_jobs: int = Field(default=2, ge=1)

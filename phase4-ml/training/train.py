@@ -34,6 +34,7 @@ from training.export import check_parity, export_onnx
 from training.gold import Dataset, load_dataset, print_progress
 from training.plots import draw_plots
 from training.promotion import Decision, judge
+from training.prune import prune
 from training.reference import background, reference
 from training.selection import Choice, choose
 from training.settings import Settings
@@ -109,6 +110,7 @@ def train(settings: Settings, client: mlflow.MlflowClient, dataset: Dataset) -> 
     registry.promote(client, version, decision)
     print_result(trained.report, measured)
     print_progress(f"version {version} → {decision.stage}: {decision.reason}")
+    prune(client, settings.model_retention_days, datetime.now(UTC))
 
 
 def fit_and_evaluate(settings: Settings, dataset: Dataset) -> Trained:
@@ -249,7 +251,8 @@ def log_for_serving(settings: Settings, trained: Trained, run_id: str) -> None:
             select_features(background(learned, settings.training_seed), trained.features),
         )
         mlflow.log_artifacts(folder, "serving")
-    mlflow.log_dict(reference(trained.holdout, trained.scores), "serving/reference.json")
+    # As text, since log_dict would give each of its 100,000 numbers a line.
+    mlflow.log_text(json.dumps(reference(trained.holdout, trained.scores)), "serving/reference.json")
 
 
 def log_model(trained: Trained) -> str:

@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fraud_common.errors import EXIT_SKIPPED
-
-from training_runs.memory import read_memory
+from fraud_common.memory import read_memory
 
 PROGRAM = [sys.executable, "-m", "training.train"]
 # A run writes some dozens.

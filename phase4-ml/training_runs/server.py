@@ -27,8 +27,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fraud_common.logs import set_up_logging
+from fraud_common.memory import read_memory
 
-from training_runs.memory import read_memory
 from training_runs.runs import Runs
 
 PORT = 8070

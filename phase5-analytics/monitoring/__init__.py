@@ -1,4 +1,4 @@
-"""Drift: how far live payments and their scores have moved from those that the model was trained with.
+"""What no exporter tells Prometheus: drift of live payments, Airflow's runs, services without metrics, the disk.
 
 python3 -m monitoring
 """

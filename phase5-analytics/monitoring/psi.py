@@ -12,7 +12,10 @@ SMALLEST_SHARE = 1e-4
 
 
 def shares(values: Iterable[float], edges: Sequence[float]) -> list[float]:
-    """The share of the values in each bin; a bin includes its upper edge, the last bin is above the last edge."""
+    """The share of the values (at least one) in each bin.
+
+    A bin includes its upper edge; the last one is above the last edge.
+    """
     counts = [0] * (len(edges) + 1)
     for value in values:
         counts[bisect_left(edges, value)] += 1

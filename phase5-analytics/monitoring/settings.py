@@ -1,11 +1,11 @@
-"""The settings of the drift watcher."""
+"""The settings of the drift watcher and of what else it watches."""
 
 from fraud_common.service import ServiceSettings
-from fraud_common.settings import MlflowSettings, PostgresSettings
+from fraud_common.settings import MlflowSettings, PostgresSettings, SchemaRegistrySettings
 from pydantic import Field
 
 
-class Settings(ServiceSettings, PostgresSettings, MlflowSettings):
+class Settings(ServiceSettings, PostgresSettings, MlflowSettings, SchemaRegistrySettings):
     """Each field is the environment variable of the same name in capitals."""
 
     metrics_port: int = Field(default=9405, ge=0, le=65535)
@@ -15,3 +15,8 @@ class Settings(ServiceSettings, PostgresSettings, MlflowSettings):
     drift_window_minutes: float = Field(default=60.0, gt=0)
     # With fewer rows the index is mostly chance.
     drift_minimum_rows: int = Field(default=500, ge=1)
+    # Of the role that may read statistics and the state of Airflow's runs.
+    metrics_db_password: str = ""
+    superset_url: str = "http://superset:8088"
+    airflow_url: str = "http://airflow-api-server:8080"
+    training_url: str = "http://training:8070"

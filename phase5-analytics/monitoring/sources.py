@@ -1,6 +1,9 @@
 """The two sides of the comparison: the reference in the model's MLflow run, and live payments in Postgres."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -9,8 +12,10 @@ from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from fraud_common.postgres import connect
 from fraud_common.settings import PostgresSettings
 
+from monitoring.features import Features
+
 NEWEST = """
-select prediction_id::text, model_version, fraud_probability, features
+select prediction_id::text, model_version, event_time, fraud_probability, features
 from predictions
 order by predicted_at desc
 limit %s
@@ -22,22 +27,53 @@ class Unavailable(Exception):  # noqa: N818 - not an error: the caller tries aga
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The holdout of a model: for `score` and each feature, the `edges` of the bins and the `shares` in them."""
+class Distribution:
+    """The `shares` of the holdout's payments in the bins between the `edges`; also those of its hours.
 
-    version: str
-    score: dict[str, list[float]]
-    features: dict[str, dict[str, list[float]]]
+    `by_hour_of_week` (0 is Monday, midnight to 1:00, UTC) and `by_hour_of_day` have the hours with enough payments.
+    """
+
+    edges: list[float]
+    shares: list[float]
+    by_hour_of_week: dict[int, list[float]] = field(default_factory=dict)
+    by_hour_of_day: dict[int, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "Distribution":
+        """From JSON; models of earlier releases have no hours.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is not a distribution.
+        """
+        edges, shares = [float(edge) for edge in document["edges"]], [float(share) for share in document["shares"]]
+        hours = [
+            {int(hour): [float(share) for share in values] for hour, values in document.get(name, {}).items()}
+            for name in ("by_hour_of_week", "by_hour_of_day")
+        ]
+        bins = {len(shares), *(len(values) for of_hour in hours for values in of_hour.values())}
+        if bins != {len(edges) + 1} or edges != sorted(edges):
+            raise ValueError("edges and shares do not belong together")
+        return cls(edges, shares, *hours)
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The holdout of a model: the distributions of its score and of each feature."""
+
+    version: str
+    score: Distribution
+    features: dict[str, Distribution]
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """A live payment with its score."""
 
     prediction_id: str
     model_version: str
+    event_time: datetime
     score: float
-    features: dict[str, float]
+    features: Features
 
 
 def production_reference(address: str, known: Reference | None) -> Reference | None:
@@ -47,7 +83,7 @@ def production_reference(address: str, known: Reference | None) -> Reference | N
         known: the result of an earlier call, returned again while the version is the same.
 
     Raises:
-        Unavailable: MLflow does not answer.
+        Unavailable: MLflow does not answer, or not as it should.
     """
     try:
         with httpx2.Client(base_url=address, timeout=10) as client:
@@ -65,9 +101,24 @@ def production_reference(address: str, known: Reference | None) -> Reference | N
             found = client.get(f"/api/2.0/mlflow-artifacts/artifacts/{artifacts}/serving/reference.json")
             if found.status_code == 404:
                 return None
-            return Reference(str(model["version"]), **found.raise_for_status().json())
+            return parse_reference(str(model["version"]), found.raise_for_status().json())
     except httpx2.HTTPError as error:
         raise Unavailable(f"MLFLOW_TRACKING_URI={address}: {error}; is mlflow up?") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Unavailable(
+            f"MLFLOW_TRACKING_URI={address}: an answer about the model in Production, or its serving/reference.json, "
+            f"can't be read: {type(error).__name__}: {error}; train a new model if it stays so"
+        ) from None
+
+
+def parse_reference(version: str, document: Mapping[str, Any]) -> Reference:
+    """The reference from its JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is not one.
+    """
+    features = {name: Distribution.of(each) for name, each in document["features"].items()}
+    return Reference(version, Distribution.of(document["score"]), features)
 
 
 def newest_predictions(settings: PostgresSettings, rows: int) -> list[Scored]:
@@ -83,7 +134,10 @@ def newest_predictions(settings: PostgresSettings, rows: int) -> list[Scored]:
     try:
         with connection.cursor() as cursor:
             cursor.execute(NEWEST, (rows,))
-            return [Scored(*row) for row in cursor.fetchall()]
+            return [
+                Scored(prediction_id, version, event_time, score, Features.of(features))
+                for prediction_id, version, event_time, score, features in cursor.fetchall()
+            ]
     except psycopg2.Error as error:
         raise Unavailable(f"predictions: {str(error).strip().splitlines()[0]}; has the API stored any?") from None
     finally:

@@ -3,8 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from monitoring.psi import index, shares
-from monitoring.sources import Reference, Scored
+from monitoring.sources import Scored
 
 
 class Window:
@@ -24,20 +23,3 @@ class Window:
     def of(self, version: str) -> list[Scored]:
         """The payments that this version of the model scored."""
         return [row for _, row in self._rows.values() if row.model_version == version]
-
-
-def score_drift(rows: list[Scored], reference: Reference) -> float:
-    """The index of the scores."""
-    found = shares((row.score for row in rows), reference.score["edges"])
-    return index(reference.score["shares"], found)
-
-
-def feature_drift(rows: list[Scored], reference: Reference) -> dict[str, float]:
-    """The index of each feature that the rows have."""
-    return {
-        name: index(
-            expected["shares"], shares((row.features[name] for row in rows if name in row.features), expected["edges"])
-        )
-        for name, expected in reference.features.items()
-        if any(name in row.features for row in rows)
-    }

@@ -2,7 +2,12 @@
 
 import os
 
+from flask_appbuilder.security.api import SecurityApi
+from flask_appbuilder.security.views import AuthDBView
+from flask_appbuilder.utils.limit import Limit
+from flask_limiter.util import get_remote_address
 from sqlalchemy.engine import URL
+from superset.utils.log import StdOutEventLogger
 
 LOG_LEVEL = "WARNING"
 SECRET_KEY = os.environ["SUPERSET_SECRET_KEY"]
@@ -20,7 +25,19 @@ SQLALCHEMY_ENGINE_OPTIONS = {"pool_pre_ping": True}
 _CACHE = {"CACHE_TYPE": "FileSystemCache", "CACHE_THRESHOLD": 500, "CACHE_DEFAULT_TIMEOUT": 300}
 CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/cache"}
 DATA_CACHE_CONFIG = {**_CACHE, "CACHE_DIR": "/tmp/superset/data"}
+
+# An address may try ten passwords a minute on the page, and as many through the API. Superset's AUTH_RATE_LIMIT covers
+# neither: it belongs to the view that shows the page. Pages have no limit: one loads a hundred files at once.
+RATELIMIT_ENABLED = True
 RATELIMIT_STORAGE_URI = "memory://"
+RATELIMIT_APPLICATION = None
+AUTH_RATE_LIMITED = False
+AuthDBView.limits = [Limit("10 per minute", key_func=get_remote_address, methods=("POST",))]
+SecurityApi.limits = [Limit("10 per minute", key_func=get_remote_address, methods=("POST",))]
+
+# Who looked at what is in the log of the container, which is rotated. In the database, the default, each request leaves
+# a row for ever.
+EVENT_LOGGER = StdOutEventLogger()
 
 # No worker beside the web server: no background queries, alerts or thumbnails.
 CELERY_CONFIG = None

@@ -9,10 +9,11 @@ from confluent_kafka import KafkaError, Producer
 from fatal_error import make_fatal
 from fraud_common.errors import SerializationError, UserError
 from fraud_common.settings import load_settings
-from fraud_common.topics import MAX_RECORD_BYTES, TRANSACTIONS
+from fraud_common.topics import LABELS, MAX_RECORD_BYTES, TRANSACTIONS
 from producer import delivery as module
 from producer.delivery import Delivery
 from producer.settings import Settings
+from prometheus_client import REGISTRY
 
 
 def small(count: int) -> list[dict[str, Any]]:
@@ -169,3 +170,9 @@ def test_a_dead_letter_that_fails_again_has_one_more_attempt(delivery: Delivery)
     delivery.dead_letter = lambda *_, attempts, **__: seen.update([attempts])  # type: ignore[method-assign, assignment]
     delivery.send_again(TRANSACTIONS, b"k", b"x" * (MAX_RECORD_BYTES + 1), attempts=2)
     assert seen == {3: 1}
+
+
+def test_the_counter_of_dead_letters_is_0_before_the_first() -> None:
+    """Field case G3: nobody sees the first one of a counter that appears with it."""
+    labels = {"topic": LABELS, "reason": "SerializationError"}
+    assert REGISTRY.get_sample_value("producer_messages_dead_lettered_total", labels) is not None

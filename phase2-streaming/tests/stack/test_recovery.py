@@ -50,6 +50,11 @@ def names(records: list[dict[str, Any]]) -> list[str]:
     return sorted(record["transaction_id"] for record in records)
 
 
+def refused_as(settings: Settings, reason: str) -> int:
+    """How many messages Bronze has refused for this reason alone."""
+    return sum(why == {reason} for why in dead_letters_from_bronze(settings).values())
+
+
 def health(container: Container) -> str:
     container.reload()
     return str(container.attrs["State"]["Health"]["Status"])
@@ -79,16 +84,21 @@ def strangers_version(settings: Settings) -> Iterator[Encoder]:
 def test_bronze_goes_on_whatever_a_stranger_registers(
     settings: Settings, encoder: Encoder, strangers_version: Encoder
 ) -> None:
-    """C1: the registry was told to accept everything. And a restart on quiet topics is healthy (A2)."""
+    """C1: the registry was told to accept everything. And a restart on quiet topics is healthy (A2).
+
+    Among the messages is one whose first text claims to have two thousand million bytes: it costs no executor.
+    """
     restarts = service("spark-streaming").attrs["RestartCount"]
     good = payments("beside-a-stranger")
     bad = [{name: value for name, value in record.items() if name != "currency"} for record in payments("stranger", 5)]
-    send(settings, [*map(encoder.encode, good), *map(strangers_version.encode, bad)])
+    endless = encoder.encode(good[0])[:5] + b"\xfe\xff\xff\xff\x0f"
+    undecodable = refused_as(settings, "undecodable")
+    send(settings, [endless, *map(encoder.encode, good), *map(strangers_version.encode, bad)])
     counts = assert_exactly_once_in_bronze(settings, TRANSACTIONS)
     assert counts["bronze_rows"] > 0
     assert ids_in_bronze("beside-a-stranger") == names(good)
-    refused = [why for why in dead_letters_from_bronze(settings).values() if why == {"schema_refused"}]
-    assert len(refused) == len(bad)
+    assert refused_as(settings, "schema_refused") == len(bad)
+    assert refused_as(settings, "undecodable") == undecodable + 1
     assert metric("bronze_schemas_refused", topic=TRANSACTIONS) == 1
     assert service("spark-streaming").attrs["RestartCount"] == restarts
     # A new process is healthy without any message (A2), and takes the same decision.

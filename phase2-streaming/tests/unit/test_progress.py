@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from fraud_common.topics import LABELS, TRANSACTIONS
+from prometheus_client import REGISTRY
 from spark_jobs import progress
 from spark_jobs.progress import RUNNING, STUCK_SECONDS, ProgressListener
 
@@ -83,3 +85,11 @@ def test_a_stream_that_ended_is_not_running(listener: ProgressListener) -> None:
     listener.onQueryProgress(cast(Any, batch))
     listener.onQueryTerminated(cast(Any, terminated))
     assert running() == 0
+
+
+def test_counters_are_0_before_the_first_dead_letter() -> None:
+    """Field case G3: nobody sees the first one of a counter that appears with it."""
+    seen = REGISTRY.get_sample_value
+    assert seen("bronze_dead_letters_total", {"topic": LABELS}) == 0
+    violations = {"topic": TRANSACTIONS, "rule": "amount_not_positive"}
+    assert seen("bronze_rule_violations_total", violations) == 0

@@ -86,6 +86,9 @@ def test_label_rules(spark: SparkSession, change: dict[str, Any], violated: list
         (struct.pack(">bI", 0, 2**32 - 1) + avro(GOOD)[5:], "schema_unknown"),
         (avro(GOOD)[:-20], "undecodable"),
         (struct.pack(">bI", 0, 1) + b"\xff" * 40, "undecodable"),
+        # A text and a map of two thousand million, for which no executor has the memory.
+        (struct.pack(">bI", 0, 1) + b"\xfe\xff\xff\xff\x0f" + avro(GOOD)[6:], "undecodable"),
+        (avro(GOOD | {"metadata": {}})[:-2] + b"\xfe\xff\xff\xff\x0f", "undecodable"),
     ],
 )
 def test_garbage_has_one_reason(spark: SparkSession, value: bytes | None, reason: str) -> None:

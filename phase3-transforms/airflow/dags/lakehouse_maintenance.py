@@ -1,12 +1,35 @@
-"""The lakehouse's housekeeping, every night: merge small files, delete files that are no longer needed.
+"""The housekeeping, every night: archive or delete what is older than its retention, merge small files, vacuum.
 
-Spark removes the old files of its own checkpoints itself.
+docs/operations.md lists what grows and what ends it. Spark removes the old files of its own checkpoints itself.
 """
 
 from datetime import timedelta
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, chain, task
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, TriggerRule, chain, task
+
+
+@task(execution_timeout=timedelta(hours=1))
+def retire_days() -> None:
+    """Delete the days that are older than LAKEHOUSE_RETENTION_DAYS."""
+    from datetime import UTC, datetime
+
+    from fraud_common.settings import load_settings
+    from lakehouse.connection import lakehouse_cursor
+    from lakehouse.retention import RetentionSettings
+    from lakehouse.retention import retire_days as retire
+
+    with lakehouse_cursor() as trino:
+        retire(trino, load_settings(RetentionSettings), datetime.now(UTC))
+
+
+@task(execution_timeout=timedelta(hours=4))
+def archive_predictions() -> str:
+    """Move what is older than PREDICTIONS_RETENTION_DAYS from Postgres to Gold, and delete as old labels."""
+    from lakehouse import archive
+
+    return archive.archive_predictions()
 
 
 @task(execution_timeout=timedelta(hours=2))
@@ -39,6 +62,22 @@ def expire() -> None:
         drop_leftovers(trino)
 
 
+@task(execution_timeout=timedelta(minutes=30))
+def shorten_logs() -> None:
+    """Delete entries of Delta's logs that are older than 30 days."""
+    from fraud_common.settings import load_settings
+    from lakehouse.connection import lakehouse_cursor
+    from lakehouse.retention import RetentionSettings, clean_logs
+
+    with lakehouse_cursor() as trino:
+        clean_logs(trino, load_settings(RetentionSettings))
+
+
+def command(name: str) -> BashOperator:
+    """One of the programs of the image as a task."""
+    return BashOperator(task_id=name.replace("-", "_"), bash_command=name, execution_timeout=timedelta(minutes=30))
+
+
 with DAG(
     dag_id="lakehouse_maintenance",
     description="Compact, vacuum and clear up, every night",
@@ -46,17 +85,24 @@ with DAG(
     # No start_date: a fresh stack waits for the next night instead of catching up with the last one.
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    # One after the other, whatever became of those before: none needs another.
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "trigger_rule": TriggerRule.ALL_DONE},
     tags=["phase 3"],
     doc_md=__doc__,
 ):
-    chain(
+    steps = [
+        archive_predictions(),
+        retire_days(),
         compact(),
         vacuum(),
         expire(),
-        BashOperator(
-            task_id="expire_task_logs",
-            bash_command="find /opt/airflow/logs -type f -mtime +30 -delete"
-            " && find /opt/airflow/logs -mindepth 1 -type d -empty -mtime +30 -delete",
-        ),
+        shorten_logs(),
+        command("expire-task-logs"),
+        command("clean-airflow-database"),
+    ]
+    chain(*steps)
+    # A run fails if its last task does, so this one makes it red when any step failed.
+    all_succeeded = EmptyOperator(
+        task_id="all_succeeded", trigger_rule=TriggerRule.ALL_SUCCESS, execution_timeout=timedelta(minutes=1)
     )
+    steps >> all_succeeded

@@ -75,7 +75,7 @@ def compact_tables(trino: Cursor) -> None:
     Raises:
         UserError: a table failed; the others were compacted.
     """
-    _for_each(lasting(tables(trino)), partial(_compact, trino))
+    for_each(lasting(tables(trino)), partial(_compact, trino))
 
 
 def _compact(trino: Cursor, table: Table) -> str:
@@ -84,14 +84,20 @@ def _compact(trino: Cursor, table: Table) -> str:
         before = count_files(trino, table)
         for condition in crowded(trino, table):
             query(trino, f"alter table {table.sql} execute optimize(file_size_threshold => '{SMALL_FILE}') {condition}")
-            # Spark's commits to Bronze don't fail if another writer has taken the same version: they replace it. In
-            # that rare case the compaction is lost, but no row; Trino must then forget the lost commit.
-            query(
-                trino,
-                "call delta.system.flush_metadata_cache("
-                f"schema_name => '{table.schema}', table_name => '{table.name}')",
-            )
+            flush_metadata(trino, table)
         return f"{before} -> {count_files(trino, table)} files"
+
+
+def flush_metadata(trino: Cursor, table: Table) -> None:
+    """Let Trino read the log of a table again after a write.
+
+    Spark's commits to Bronze don't fail if another writer has taken the same version: they replace it. In that rare
+    case the write is lost, but no row; Trino must then forget the lost commit.
+    """
+    query(
+        trino,
+        f"call delta.system.flush_metadata_cache(schema_name => '{table.schema}', table_name => '{table.name}')",
+    )
 
 
 def crowded(trino: Cursor, table: Table) -> list[str]:
@@ -138,7 +144,7 @@ def vacuum_tables(trino: Cursor) -> None:
     Raises:
         UserError: a table failed; the others were vacuumed.
     """
-    _for_each(lasting(tables(trino)), partial(_vacuum, trino))
+    for_each(lasting(tables(trino)), partial(_vacuum, trino))
 
 
 def _vacuum(trino: Cursor, table: Table) -> str:
@@ -160,7 +166,7 @@ def drop_leftovers(trino: Cursor) -> None:
         for kind, word in (("BASE TABLE", "table"), ("VIEW", "view")):
             leftovers = [table for table in tables(trino, kind) if is_leftover(table)]
             log.info("%d %ss are left over", len(leftovers), word)
-            _for_each(leftovers, partial(_drop, trino, word))
+            for_each(leftovers, partial(_drop, trino, word))
 
 
 def _drop(trino: Cursor, word: str, table: Table) -> str:
@@ -179,16 +185,16 @@ def dbt_lock(needed: bool = True) -> Iterator[None]:
         yield
 
 
-def _for_each(chosen: list[Table], work: Callable[[Table], str]) -> None:
+def for_each(chosen: list[Table], work: Callable[[Table], str]) -> None:
     """Do the work for each table and log its outcome; if a table fails, the others are still processed."""
     failed = []
     for table in chosen:
         started = time.monotonic()
         try:
             outcome = work(table)
-        except TrinoQueryError as error:
+        except (TrinoQueryError, UserError) as error:
             failed.append(f"{table.schema}.{table.name}")
-            outcome = f"failed: {error.message}"
+            outcome = f"failed: {error.message if isinstance(error, TrinoQueryError) else error}"
         log.info("%s.%s: %s (%.1f s)", table.schema, table.name, outcome, time.monotonic() - started)
     if failed:
         raise UserError(f"not done for {', '.join(failed)}; the reasons are above")

@@ -1,6 +1,6 @@
 """The lakehouse programs without Trino: when Bronze is behind, and which failed runs stop the start of the platform."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import pytest
@@ -10,6 +10,7 @@ from lakehouse.connection import LakehouseSettings
 from lakehouse.first_run import explain_failure, failed_tasks, has_built_gold
 from lakehouse.freshness import Backlog, PartitionOffsets
 from lakehouse.maintenance import Table, equals, lasting
+from lakehouse.prediction_archives import at, value
 from lakehouse.start_training import start_training
 
 NO_AIRFLOW = httpx.Client(base_url="http://no-such-host.invalid")
@@ -115,3 +116,26 @@ def test_what_dbt_leaves_behind_is_not_maintained() -> None:
 )
 def test_a_partition_is_chosen_by_its_value(value: object, condition: str) -> None:
     assert equals("p", value) == condition
+
+
+@pytest.mark.parametrize(
+    ("begin", "condition"),
+    [
+        (
+            datetime(2026, 10, 27, 23, tzinfo=UTC),
+            "t >= timestamp '2026-10-27 23:00:00 UTC' and t < timestamp '2026-10-28 00:00:00 UTC'",
+        ),
+        # A wrong clock.
+        (
+            datetime(1, 1, 2, tzinfo=UTC),
+            "t >= timestamp '0001-01-02 00:00:00 UTC' and t < timestamp '0001-01-02 01:00:00 UTC'",
+        ),
+    ],
+)
+def test_an_hour_of_rows(begin: datetime, condition: str) -> None:
+    assert at("t", begin, begin + timedelta(hours=1)) == condition
+
+
+def test_a_time_is_archived_in_its_hour() -> None:
+    """Trino rounds where it casts: 59.9996 s would be in the next hour."""
+    assert value("t", "time") == "cast(date_trunc('millisecond', t) as timestamp(3) with time zone)"

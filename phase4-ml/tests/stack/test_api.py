@@ -187,7 +187,7 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
     assert features["merchant_transactions_1d"] == 3 and features["merchant_fraud_rate_1d"] == pytest.approx(1 / 3)
 
     # While the stream is current, no snapshot is newer.
-    snapshot = replace(known_user(), as_of=AS_OF + timedelta(milliseconds=1))
+    snapshot = replace(known_user(), transactions_30d=4, as_of=AS_OF + timedelta(milliseconds=1))
     redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
     redis_client().set(PUSHED_AT_KEY, round(time.time() * 1000))
     assert post(api, late)["feature_source"] == "stream"
@@ -206,6 +206,22 @@ def test_the_stream_is_used_unless_the_snapshot_is_newer(api: httpx2.Client) -> 
         assert other_release != snapshot.to_json()
         redis_client().set(USER_KEY.format("streamed"), other_release, ex=60)
         assert post(api, late)["feature_source"] == "stream", other_release
+
+
+@pytest.mark.usefixtures("streamed")
+def test_a_user_whose_history_is_gone_is_served_from_the_snapshot(api: httpx2.Client) -> None:
+    """Field case E3: the key is lost, and the next payment begins a new one."""
+    late = KNOWN | {"user_id": "streamed", "merchant_id": "streamed", "event_time": "2024-11-29T14:00:30Z"}
+    snapshot = replace(known_user(), transactions_30d=4, transactions_7d=4, as_of=AS_OF)
+    redis_client().set(USER_KEY.format("streamed"), snapshot.to_json(), ex=60)
+    answer = post(api, late)
+    assert (answer["feature_source"], answer["merchant_feature_source"]) == ("stream", "stream")
+    redis_client().delete(USER_EVENTS.format("streamed"))
+    new = PaymentEvent("new", "streamed", "streamed", milliseconds(AS_OF) + 1000, 100, "DE", "d1", False)
+    writer.apply(redis_client(), writer.Batch([new]), max_payments_per_user=100)
+    before = metric("fraud_incomplete_histories_total", of="user")
+    assert post(api, late)["feature_source"] == "batch"
+    assert metric("fraud_incomplete_histories_total", of="user") == before + 1
 
 
 @pytest.mark.usefixtures("streamed")

@@ -15,6 +15,7 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
+from feature_store import coverage
 from feature_store.layout import (
     DEVICE_USERS,
     KEEP_DAYS,
@@ -143,6 +144,36 @@ def test_a_redis_that_lost_everything_is_filled_again(tmp_path: Path) -> None:
         stream.start()
         stream.wait_until_read()
         assert all_state() == expected
+
+
+def test_a_full_redis_makes_the_stream_wait(tmp_path: Path) -> None:
+    """Field case E3: nothing is lost or evicted, and the stream does not end."""
+    store = redis_client()
+    limit = store.config_get("maxmemory")["maxmemory"]
+    with running_stream(tmp_path) as stream:
+        messages = whole_world(stream, seed=2)
+        stream.send(messages[: len(messages) // 2])
+        stream.wait_until_read()
+        reached = coverage.positions(store)
+        try:
+            store.config_set("maxmemory", store.info("memory")["used_memory"] // 2)
+            stream.send(messages[len(messages) // 2 :])
+            wait_until(lambda: "Redis is full" in stream.log, "the stream says that Redis is full")
+            assert "raise REDIS_MAXMEMORY in .env" in stream.log
+            assert coverage.positions(store) == reached
+            assert stream.process.poll() is None
+        finally:
+            store.config_set("maxmemory", limit)
+        stream.wait_until_read()
+        assert "redis has room again" in stream.log
+        assert store.info("stats")["evicted_keys"] == 0
+        kept = all_state()
+        # The same without the interruption.
+        stream.kill()
+        store.flushdb()
+        stream.start()
+        stream.wait_until_read()
+        assert kept == all_state()
 
 
 def test_a_redis_that_is_emptied_under_a_running_stream_is_filled_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from feature_store.layout import PUSHED_AT_KEY
 from features import CATEGORY_RISKS_KEY, MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 from serving.feature_writer import LOCK_KEY, WriterSettings, push_features
 from serving_stack import REDIS_HOST, redis_client
@@ -87,7 +88,8 @@ def test_every_row_is_a_snapshot(gold: WriterSettings) -> None:
     assert result["as_of"] == "2024-11-29T14:00:00.123000+00:00"
     store = redis_client()
     assert json.loads(store.get(CATEGORY_RISKS_KEY) or b"") == {"gaming": 2, "fuel": 0}
-    assert SNAPSHOT_SECONDS - 300 < store.ttl(CATEGORY_RISKS_KEY) <= SNAPSHOT_SECONDS
+    # E4: what only Gold says of merchants stays when no run of the pipeline succeeds for days.
+    assert store.ttl(CATEGORY_RISKS_KEY) == store.ttl(PUSHED_AT_KEY) == -1
     users = query(f"select * from delta.{gold.gold_schema}.mart_fraud_features")
     assert len(users) == USERS
     for row in users:
@@ -102,6 +104,7 @@ def test_every_row_is_a_snapshot(gold: WriterSettings) -> None:
     for row in query(f"select * from delta.{gold.gold_schema}.mart_merchant_risk"):
         merchant = MerchantFeatures.from_json(store.get(MERCHANT_KEY.format(row["merchant_id"])) or b"")
         assert merchant == MerchantFeatures.from_row(row)
+        assert store.ttl(MERCHANT_KEY.format(row["merchant_id"])) == -1
 
 
 def test_again_changes_nothing_but_the_expiry(gold: WriterSettings) -> None:
@@ -122,6 +125,22 @@ def test_a_push_waits_for_the_one_that_is_running(gold: WriterSettings) -> None:
     lock = redis_client().lock(LOCK_KEY, timeout=2)
     assert lock.acquire()
     assert push_features(gold)["seconds"] >= 1.5
+
+
+def test_a_nearly_full_redis_takes_no_snapshots(gold: WriterSettings) -> None:
+    """Field case E3: what is left is for the stream; one line says what to do."""
+    push_features(gold)
+    store = redis_client()
+    pushed_at, limit = store.get(PUSHED_AT_KEY), store.config_get("maxmemory")["maxmemory"]
+    store.config_set("maxmemory", round(store.info("memory")["used_memory"] / 0.97))
+    try:
+        done = run(GOLD_SCHEMA=gold.gold_schema)
+    finally:
+        store.config_set("maxmemory", limit)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("is full: raise REDIS_MAXMEMORY in .env, then make up")
+    assert store.get(PUSHED_AT_KEY) == pushed_at
 
 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,15 +13,15 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import psycopg2
 import pytest
 from audit.positions import stored_until
 from audit.prediction_log import PredictionLog
 from audit.sink import INSERT
+from fraud_common.days import create_days
 from fraud_common.settings import PostgresSettings
 from fraud_common.topics import LABELS
 from kafka_tools import KAFKA, REGISTRY, encoder_of, own_topics
-from model_quality import counts, store
+from model_quality import counts, kept, store
 from predictions import line
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection
@@ -49,6 +49,8 @@ def quality() -> Iterator[Connection]:
     """A connection to counts without other labels, since the clock is the newest label of all."""
     connection = connect()
     with connection, connection.cursor() as cursor:
+        # Of the rows that the tests insert themselves.
+        create_days(cursor, [NEWEST.date(), datetime.now(UTC).date()], ["predictions", "prediction_reasons"])
         cursor.execute("truncate labels, quality_days; update quality_clock set newest_label = null")
         cursor.execute("update quality_cursors set position = (select coalesce(max(position), 0) from predictions)")
     yield connection
@@ -81,17 +83,13 @@ def predict(log: PredictionLog, version: str, predictions: dict[str, tuple[str, 
                 event_time=moment,
                 predicted_at=moment,
                 fraud_probability=0.5,
-            ),
-            1,
+            )
         )
     wait_until(lambda: stored(version) == before + len(predictions), "Postgres has the predictions")
 
 
 def stored(version: str) -> int:
-    try:
-        return select("select count(*) from predictions where model_version = %s", version)[0][0]
-    except psycopg2.errors.UndefinedTable:  # made with the first prediction
-        return 0
+    return select("select count(*) from predictions where model_version = %s", version)[0][0]
 
 
 @pytest.fixture
@@ -239,6 +237,7 @@ def test_a_label_counts_however_long_before_its_prediction_it_is_stored(quality:
         insert(quality, scored("early", version), scored("early, legitimate", version))
     count_all(quality)
     assert tier_counts(quality, version) == {"high": (2, 1)}
+    assert all(each.size > 0 for each in kept.kept(quality) if each.table in ("predictions", "labels"))
 
 
 def test_a_revised_label_is_counted_once_whenever_it_comes(quality: Connection, version: str) -> None:

@@ -274,6 +274,20 @@ def test_what_is_missing_is_found_and_repaired(world: World) -> None:
     assert all_state() == expected
 
 
+def test_every_history_that_is_gone_is_repaired(world: World) -> None:
+    """Field case E3: whichever users are compared feature by feature."""
+    rebuild(world)
+    store, expected = redis_client(), all_state()
+    some, *_, others = world.users
+    store.delete(USER_EVENTS.format(some))
+    store.zremrangebyrank(USER_EVENTS.format(others), -1, -1)
+    settings = world.settings().model_copy(update={"reconciled_users": 1})
+    report = reconcile(settings)
+    assert (report["checked"], report["incomplete"], report["repaired"]) == (1, 2, 2), report
+    assert all_state() == expected
+    assert reconcile(settings)["incomplete"] == 0
+
+
 def test_a_payment_that_gold_does_not_have_yet_is_no_error(world: World) -> None:
     rebuild(world)
     at = milliseconds(world.as_of.to_pydatetime()) - 1

@@ -13,9 +13,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from audit.sink import INSERT
+from audit.sink import INSERT, PARTITIONED
 from example_model import publish
 from features import FEATURES
+from fraud_common.days import create_days
 from fraud_common.models import MODEL_NAME, STAGING_ALIAS
 from fraud_common.settings import PostgresSettings
 from model_quality import counts
@@ -83,6 +84,7 @@ def test_staging_scores_what_is_stored_and_both_are_counted(
         production = {"model_version": run, "risk_tier": "low", "fraud_probability": 0.01, "features": features}
         rows = [line(f"{run} {name}", event_time=NEWEST.isoformat(), **production) for name in names]
         with connection, connection.cursor() as cursor:
+            create_days(cursor, [NEWEST.date()], PARTITIONED)
             cursor.execute(INSERT, (f"[{b','.join(rows).decode()}]",))
 
     def scored() -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from features import FEATURES, TRAINING_COLUMNS
 from fraud_common.errors import UserError
 from mlflow.exceptions import MlflowException
-from training import estimators, registry, train
+from training import estimators, prune, registry, train
 from training.estimators import scores
 from training.examples import Examples, split_by_time
 from training.export import INPUT, OUTPUT, onnx_scores
@@ -178,7 +178,7 @@ class Registry:
 def own(monkeypatch: pytest.MonkeyPatch, examples: Examples) -> Iterator[Registry]:
     settings = Settings(mlflow_tracking_uri=MLFLOW_URL, training_jobs=1, training_minimum_auc=0.6)
     name = f"test-{uuid.uuid4().hex[:8]}"
-    for module in (registry, train):
+    for module in (registry, train, prune):
         monkeypatch.setattr(module, "MODEL_NAME", name)
     client = registry.connect(settings)
     yield Registry(client, name, settings, examples)
@@ -291,6 +291,22 @@ def test_versions_are_promoted_and_rolled_back(own: Registry) -> None:
     own.train("random_forest", training_seed=1)
     assert own.alias("production") == "6"
     assert registry.rollback(own.client) == ("6", "1")
+
+
+def test_old_versions_go_with_their_files(own: Registry) -> None:
+    """What serves stays whatever its age, and so does what a rollback may need."""
+    first, second, third = (own.train(model) for model in ("decision_tree", "random_forest", "logistic_regression"))
+    below = own.train("decision_tree", training_minimum_auc=1.0)
+    assert own.stages() == {"1": "Archived", "2": "Production", "3": "Staging", "4": "None"}
+    prune.prune(own.client, 180, datetime.now(UTC))
+    assert len(own.stages()) == 4
+    prune.prune(own.client, 180, datetime.now(UTC) + timedelta(days=181))
+    assert own.stages() == {"1": "Archived", "2": "Production", "3": "Staging"}
+    assert own.client.get_run(below.run_id).info.lifecycle_stage == "deleted"
+    assert not own.client.list_artifacts(below.run_id)
+    for version in (first, second, third):
+        assert {file.path for file in own.client.list_artifacts(version.run_id)} >= {"serving"}
+        mlflow.sklearn.load_model(f"models:/{own.name}/{version.version}")
 
 
 def test_the_first_model_serves_if_it_is_clearly_better_than_rules_1(own: Registry) -> None:

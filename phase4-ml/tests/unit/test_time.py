@@ -113,7 +113,7 @@ def test_a_row_of_the_wrong_date_affects_its_user_only() -> None:
 
 
 def test_what_is_no_longer_kept_is_not_from_the_stream() -> None:
-    user = UserFeatures(transactions_30d=7, as_of=SIMULATED - timedelta(days=1))
+    user = UserFeatures(amount_sum_30d=7, as_of=SIMULATED - timedelta(days=1))
     found = replace(streamed(CLOCK - HOUR_MS), user=user.to_json().encode())
     day = timedelta(days=1)
     for moment, source in ((SIMULATED, "stream"), (SIMULATED - 2 * day, "stream"), (SIMULATED - 3 * day, "batch")):
@@ -160,7 +160,7 @@ def test_the_newer_one_is_used(case: Case) -> None:
 
 def test_a_user_is_as_fresh_as_the_users_partition() -> None:
     own = partition_of("u1", 10)
-    snapshot = UserFeatures(transactions_30d=7, as_of=SIMULATED - timedelta(minutes=9)).to_json().encode()
+    snapshot = UserFeatures(transactions_30d=1, as_of=SIMULATED - timedelta(minutes=9)).to_json().encode()
     merchant = MerchantFeatures(merchant_transactions_1d=77, as_of=SIMULATED).to_json().encode()
     behind, pushed_at = WALL - 2 * HOUR_MS, WALL - 600_000
 
@@ -171,7 +171,7 @@ def test_a_user_is_as_fresh_as_the_users_partition() -> None:
         return features_of(request(SIMULATED), replace(found, user=snapshot, merchant=merchant), NOW)
 
     slow, other = answer(slow=own), answer(slow=own - 1)
-    assert (slow.source, slow.age_seconds, value(slow, "transactions_30d")) == ("batch", 540, 7)
+    assert (slow.source, slow.age_seconds, value(slow, "transactions_30d")) == ("batch", 540, 1)
     assert (other.source, other.age_seconds, value(other, "transactions_30d")) == ("stream", pytest.approx(4.0), 2)
     # A merchant's payments are in all partitions.
     assert value(other, "merchant_transactions_1d") == 77

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
-from source.panels import Column, dashboard, lines, number, or_none, rows
+from source.panels import FULL_WIDTH, Column, dashboard, lines, number, rows
 
 ERRORS = "api:fraud_request_errors:ratio_rate5m"
 DRIFT = [("transparent", None), ("orange", 0.1), ("red", 0.25)]
@@ -113,8 +113,8 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Age of the model",
-            "Time since it was trained. Training is due every week.",
-            "time() - max(fraud_model_trained_timestamp_seconds > 0) or vector(0)",
+            "Time since it was trained. Training is due every week. No data: rules score.",
+            "time() - max(fraud_model_trained_timestamp_seconds != 0)",
             "dtdurations",
             [("green", None), ("orange", 8 * 86_400.0), ("red", 15 * 86_400.0)],
             width=3,
@@ -172,11 +172,8 @@ def _quality(board: Dashboard) -> None:
         lines(
             "Precision of tier high",
             "Share of the payments of the last 44 days in tier high that are known frauds; it rises as labels arrive. "
-            "Matured: payments older than 14 days; while none of them is in tier high, the same as known so far.",
-            {
-                "known so far": f"{precision(HIGH)} or on () vector(0)",
-                "matured": f"{precision(f'{HIGH}, {MATURED}')} or on () {precision(HIGH)} or on () vector(0)",
-            },
+            "Matured: payments older than 14 days; no data while none of them is in tier high.",
+            {"known so far": precision(HIGH), "matured": precision(f"{HIGH}, {MATURED}")},
             "percentunit",
             maximum=1,
         )
@@ -184,12 +181,9 @@ def _quality(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Recall of tier high",
-            "Share of the known frauds of the last 44 days that were in tier high. 0 until the first label of a scored "
-            "fraud. Matured as in the panel on precision.",
-            {
-                "known so far": f"{recall()} or on () vector(0)",
-                "matured": f"{recall(MATURED)} or on () {recall()} or on () vector(0)",
-            },
+            "Share of the known frauds of the last 44 days that were in tier high. No data until the first label of a "
+            "scored fraud. Matured as in the panel on precision.",
+            {"known so far": recall(), "matured": recall(MATURED)},
             "percentunit",
             maximum=1,
         )
@@ -217,10 +211,9 @@ def _weeks(board: Dashboard) -> None:
             {
                 "Payments": Column(f"{WEEK}_payments"),
                 "Known frauds": Column(f"{WEEK}_known_frauds"),
-                # 0 while no fraud of any week is known.
-                "Average precision": Column(f"{WEEK}_average_precision or 0 * {WEEK}_payments", "none", 4),
-                "Precision": Column(f"{WEEK}_precision or 0 * {WEEK}_payments", "percentunit", 1),
-                "Recall": Column(f"{WEEK}_recall or 0 * {WEEK}_payments", "percentunit", 1),
+                "Average precision": Column(f"{WEEK}_average_precision", "none", 4),
+                "Precision": Column(f"{WEEK}_precision", "percentunit", 1),
+                "Recall": Column(f"{WEEK}_recall", "percentunit", 1),
                 "Calibration error": Column(f"{WEEK}_calibration_error", "none", 5),
                 "Mean score": Column(f"{WEEK}_mean_score", "percentunit", 3),
                 "Fraud rate": Column(f"{WEEK}_fraud_rate", "percentunit", 3),
@@ -256,17 +249,8 @@ def _speed(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Latency of /predict",
-            "From the parsed request to the answer. Without recent requests: all since the start; without any: the "
-            "scorer's batches.",
-            {
-                name: f"{quantile} >= 0 or {since_start} >= 0 or {of_batches}"
-                for (name, quantile), since_start, of_batches in zip(
-                    quantiles("fraud_prediction_latency_seconds").items(),
-                    quantiles("fraud_prediction_latency_seconds", window="").values(),
-                    quantiles("fraud_batch_latency_seconds", window="").values(),
-                    strict=True,
-                )
-            },
+            "From the parsed request to the answer. No data without requests.",
+            quantiles("fraud_prediction_latency_seconds", "5m"),
             "s",
         )
     )
@@ -308,7 +292,7 @@ def _speed(board: Dashboard) -> None:
         lines(
             "Fallbacks",
             "Errors per second that a fallback covered, by part: redis, snapshot, model, postgres, prediction_log.",
-            {"{{part}}": or_none("sum by (part) (rate(fraud_errors_total[5m]))", "part")},
+            {"{{part}}": "sum by (part) (rate(fraud_errors_total[5m]))"},
         )
     )
 
@@ -336,6 +320,24 @@ def _features(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
+            "Where merchants' features come from",
+            "As with users; reference: the snapshots are older than a day, so only the category is known.",
+            {"{{source}}": "api:fraud_merchant_feature_source:ratio_rate5m"},
+            "percentunit",
+            stacked=True,
+            maximum=1,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Incomplete histories",
+            "Scores from the snapshot because Redis lacked payments that Gold has, of the user or of the merchant.",
+            {"{{of}}": "sum by (of) (rate(fraud_incomplete_histories_total[5m]))"},
+            "reqps",
+        )
+    )
+    board.with_panel(
+        lines(
             "Feature stream: lag",
             "How long ago the oldest payment arrived that is not in the features yet.",
             {"{{topic}}": 'consumergroup:kafka_lag:seconds{consumergroup="feature-stream"}'},
@@ -350,18 +352,19 @@ def _features(board: Dashboard) -> None:
             quantiles("feature_stream_delay_seconds"),
             "s",
             [("transparent", None), ("orange", 1.0)],
-            width=12,
         )
     )
     board.with_panel(
         lines(
             "Feature stream: compared with Gold",
-            "Users whose features in Redis were compared with Gold, and those that differed, by the action taken.",
+            "Users whose features in Redis were compared with Gold, and those that differed, by the action taken; and "
+            "how many of all users had fewer payments in Redis.",
             {
                 "compared": "max(feature_stream_reconciled_users)",
-                "different: {{outcome}}": or_none("max by (outcome) (feature_stream_different_users)", "outcome"),
+                "incomplete": "max(feature_stream_incomplete_users)",
+                "different: {{outcome}}": "max by (outcome) (feature_stream_different_users)",
             },
-            width=12,
+            width=FULL_WIDTH,
         )
     )
 
@@ -371,10 +374,12 @@ def _drift(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Drift of the score",
-            "Population stability index of the last hour's scores against the holdout: 0.1 is small, 0.25 large.",
+            "Population stability index of the last hour's scores against the same hours of the holdout: 0.1 is small, "
+            "0.25 large and raises an alert.",
             {"score": "fraud_score_drift_psi"},
             "none",
             DRIFT,
+            width=12,
         )
     )
     board.with_panel(
@@ -384,6 +389,18 @@ def _drift(board: Dashboard) -> None:
             {"{{feature}}": "topk(10, fraud_feature_drift_psi)"},
             "none",
             DRIFT,
+            width=12,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Tails",
+            "How many times the usual share of payments is in the outermost bin of the score or of a feature: the ten "
+            "highest. More than 4 raises an alert.",
+            {"{{of}} {{tail}}": "topk(10, fraud_tail_ratio)"},
+            "none",
+            [("transparent", None), ("red", 4.0)],
+            width=12,
         )
     )
     board.with_panel(
@@ -391,6 +408,7 @@ def _drift(board: Dashboard) -> None:
             "Compared payments",
             "How many payments were compared. With fewer than 500 there is no drift value.",
             {"payments": "fraud_drift_rows"},
+            width=12,
         )
     )
 
@@ -415,11 +433,19 @@ def _after(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
+            "Audit: size in Postgres",
+            "Tables with their indexes. They stop growing after PREDICTIONS_RETENTION_DAYS.",
+            {"{{table}}": "max by (table) (fraud_database_bytes)"},
+            "bytes",
+        )
+    )
+    board.with_panel(
+        lines(
             "Scorer",
             "Live payments scored per second, and requests that the API failed to answer.",
             {
                 "scored": "sum(rate(scorer_transactions_total[1m]))",
-                "failures": "sum(rate(scorer_api_failures_total[1m])) or vector(0)",
+                "failures": "sum(rate(scorer_api_failures_total[1m]))",
             },
             "reqps",
         )

@@ -33,6 +33,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 PROMETHEUS = DataSourceRef("prometheus", "prometheus")
 TAG = "fraud-platform"
 FULL_WIDTH = 24
+NO_DATA = "no data"
 
 # A colour, and the value from which it applies; None is the lowest.
 Steps = Sequence[tuple[str, float | None]]
@@ -75,7 +76,9 @@ def number(
     texts: Mapping[str, str] | None = None,
     width: int = 4,
 ) -> stat.Panel:
-    """One value, coloured by its thresholds, over a faint line of its history.
+    """The value now, coloured by its thresholds; "no data" where there is none now.
+
+    A query over a range would go on showing the last value for as long as the range is.
 
     Args:
         texts: texts to show instead of certain values.
@@ -88,9 +91,10 @@ def number(
         .unit(unit)
         .thresholds(_thresholds(steps))
         .color_mode(BigValueColorMode.VALUE)
-        .graph_mode(BigValueGraphMode.AREA)
+        .graph_mode(BigValueGraphMode.NONE)
+        .no_value(NO_DATA)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .with_target(_query(expr, title))
+        .with_target(_query(expr, title).instant())
         .span(width)
         .height(4)
     )
@@ -126,6 +130,7 @@ def lines(
         .datasource(PROMETHEUS)
         .unit(unit)
         .min(0)
+        .no_value(NO_DATA)
         .line_width(1)
         .fill_opacity(25 if stacked else 8)
         .show_points(VisibilityMode.NEVER)
@@ -134,7 +139,7 @@ def lines(
             .display_mode(LegendDisplayMode.TABLE)
             .placement(LegendPlacement.BOTTOM)
             .show_legend(True)
-            .calcs(["lastNotNull", "max"])
+            .calcs(["last", "max"])
         )
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
         .span(width)
@@ -200,11 +205,6 @@ def rows(
         shown = [DynamicConfigValue("unit", column.unit), DynamicConfigValue("decimals", column.decimals)]
         panel.override_by_name(heading, shown)
     return panel
-
-
-def or_none(expr: str, label: str) -> str:
-    """The expression, or a line "none" at 0 without data, since a labelled counter begins with its first event."""
-    return f'{expr} or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 
 def _query(expr: str, legend: str) -> Dataquery:

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
 from grafana_foundation_sdk.models.dashboard import VariableOption, VariableRefresh
 
-from source.panels import FULL_WIDTH, PROMETHEUS, dashboard, lines, number, or_none
+from source.panels import FULL_WIDTH, PROMETHEUS, dashboard, lines, number
 
 RAW = 'topic="transactions.raw"'
 DEAD = 'topic="transactions.dlq"'
@@ -75,8 +75,8 @@ def _now(board: Dashboard) -> None:
     board.with_panel(
         number(
             "Targets down",
-            "Services that export no metrics to Prometheus.",
-            "count(up == 0) or vector(0)",
+            "Services that export no metrics to Prometheus, or whose name can't be resolved.",
+            "targets:down:count",
             steps=[("green", None), ("red", 1)],
         )
     )
@@ -84,7 +84,8 @@ def _now(board: Dashboard) -> None:
         number(
             "Alerts",
             "Alerts that are firing. See docs/runbook.md for what to do.",
-            'count(ALERTS{alertstate="firing"}) or vector(0)',
+            # The watchdog always fires; without it alerts are not evaluated, which is not the same as none.
+            'count(ALERTS{alertstate="firing"}) - 1 and on () ALERTS{alertname="Watchdog", alertstate="firing"}',
             steps=[("green", None), ("red", 1)],
         )
     )
@@ -130,7 +131,7 @@ def _messages(board: Dashboard) -> None:
         lines(
             "Dead letters by rule",
             "Rule violations of rows on their way to Bronze, in 5 minutes.",
-            {"{{rule}}": or_none("sum by (rule) (increase(bronze_rule_violations_total[5m]))", "rule")},
+            {"{{rule}}": "sum by (rule) (increase(bronze_rule_violations_total[5m]))"},
         )
     )
     board.with_panel(
@@ -138,9 +139,9 @@ def _messages(board: Dashboard) -> None:
             "Dead letters by service",
             "The service that refused them, in 5 minutes: the producer can't encode, Bronze or the scorer can't read.",
             {
-                "producer": "sum(increase(producer_messages_dead_lettered_total[5m])) or vector(0)",
-                "Bronze": "sum(increase(bronze_dead_letters_total[5m])) or vector(0)",
-                "scorer": "sum(increase(scorer_dead_letters_total[5m])) or vector(0)",
+                "producer": "sum(increase(producer_messages_dead_lettered_total[5m]))",
+                "Bronze": "sum(increase(bronze_dead_letters_total[5m]))",
+                "scorer": "sum(increase(scorer_dead_letters_total[5m]))",
             },
         )
     )
@@ -210,14 +211,8 @@ def _bronze(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Duration of a pipeline run",
-            "From Bronze to features in Redis, mean of the runs in an hour. A run is due every 15 minutes.",
-            {
-                "{{dag_id}}": (
-                    "sum by (dag_id) (increase(airflow_dagrun_duration_success_sum[1h]))"
-                    " / (sum by (dag_id) (increase(airflow_dagrun_duration_success_count[1h])) > 0)"
-                    " or sum by (dag_id) (airflow_dagrun_duration_success_sum / airflow_dagrun_duration_success_count)"
-                )
-            },
+            "From Bronze to features in Redis, of the last run that succeeded. A run is due every 15 minutes.",
+            {"{{dag_id}}": 'airflow_dag_last_success_seconds{dag_id="fraud_pipeline"}'},
             "s",
             [("transparent", None), ("red", 900.0)],
             width=6,
@@ -289,17 +284,56 @@ def _services(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Redis: memory",
-            "Memory of the online features; at the limit Redis evicts the keys that expire first.",
+            "Memory of the online features; at the limit payments wait in Kafka, since nothing is evicted.",
             {"used": "redis_memory_used_bytes", "limit": "redis_memory_max_bytes"},
             "bytes",
         )
     )
     board.with_panel(
         lines(
-            "Disk: object store",
-            "Free space for tables, checkpoints and models.",
-            {"free": "min(minio_cluster_capacity_usable_free_bytes)"},
+            "Disk",
+            "Free space for all volumes; less than a tenth of the disk raises an alert.",
+            {"free": "platform_disk_free_bytes", "alert": "0.1 * platform_disk_size_bytes"},
             "bytes",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Answers of services without metrics",
+            "1: works, when asked at each scrape. 0: no answer, or an error.",
+            {"{{service}}": "probe_success"},
+            maximum=1,
+            width=6,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Airflow: heartbeats",
+            "Time since the newest heartbeat of each kind of job.",
+            {"{{job_type}}": "time() - airflow_heartbeat_timestamp_seconds"},
+            "s",
+            [("transparent", None), ("red", 120.0)],
+            width=6,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Pipeline: last success",
+            "Time since a run of each DAG last succeeded, by Airflow's database.",
+            {"{{dag_id}}": "time() - airflow_dag_last_success_timestamp_seconds"},
+            "s",
+            width=6,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Memory: share of the limit",
+            "What each container uses of its limit, of those that can tell. More than 95 % raises an alert.",
+            {"{{job}}": "max by (job) (instance:container_memory:ratio)"},
+            "percentunit",
+            [("transparent", None), ("red", 0.95)],
+            maximum=1,
+            width=6,
         )
     )
     board.with_panel(

@@ -167,6 +167,24 @@ def test_rules_are_evaluated_without_errors() -> None:
     )
 
 
+def test_the_watchdog_reaches_alertmanager() -> None:
+    """Field case I6: it fires for as long as rules are evaluated and alerts delivered."""
+
+    def received() -> list[dict[str, Any]]:
+        alerts = httpx2.get(f"{ALERTMANAGER}/api/v2/alerts").raise_for_status().json()
+        return [alert for alert in alerts if alert["labels"]["alertname"] == "Watchdog"]
+
+    (alert,) = wait_until(received, "the watchdog", 60)
+    assert [receiver["name"] for receiver in alert["receivers"]] == ["watchdog"]
+
+
+def test_services_that_are_not_there_are_missed() -> None:
+    """Field case I6: this stack has no scorer, whose name can't be resolved."""
+    wait_until(
+        lambda: query('ALERTS{alertname="TargetMissing", job="scorer"}'), "the alert on the missing scorer pends", 60
+    )
+
+
 def test_dead_letters_reach_alertmanager(admin: AdminClient) -> None:
     if DEAD_LETTERS not in admin.list_topics(timeout=10).topics:
         make_topic(admin, DEAD_LETTERS, 3)

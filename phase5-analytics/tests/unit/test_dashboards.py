@@ -1,6 +1,7 @@
 """The dashboards: the files are what the code writes, every query is valid PromQL, every panel has a description."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from source.__main__ import files
-from source.live import queries
+from source.live import MAY_BE_EMPTY, metrics_of, queries
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 FOLDER = GRAFANA / "dashboards"
@@ -33,6 +34,41 @@ def test_every_query_is_valid(tmp_path: Path) -> None:
     done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(rules)} rules found" in done.stdout
+
+
+def test_what_may_be_empty_is_a_query_of_a_panel() -> None:
+    assert set(MAY_BE_EMPTY) <= {where for where, _ in queries(FOLDER)}
+
+
+@pytest.mark.parametrize(
+    ("expr", "names"),
+    [
+        ('sum by (le_of) (rate(a_bucket{job="x_y"}[5m])) / on (some_label) group_left () b:c', {"a_bucket", "b:c"}),
+        ("histogram_quantile(0.99, sum by (le) (rate(d_bucket[1m])))", {"d_bucket"}),
+        ('time() - max(e_seconds != 0) and on () ALERTS{alertstate="firing"}', {"e_seconds"}),
+        ("topk(10, f_ratio)", {"f_ratio"}),
+    ],
+)
+def test_the_metrics_of_a_query(expr: str, names: set[str]) -> None:
+    assert metrics_of(expr) == names
+
+
+def test_every_query_has_a_metric() -> None:
+    assert [
+        where for where, expr in queries(FOLDER) if not metrics_of(expr) and "up" not in expr and "ALERTS" not in expr
+    ] == []
+
+
+def test_nothing_takes_the_place_of_missing_data() -> None:
+    """Field case I5: a number is the value now, and no query has a substitute."""
+    for where, expr in queries(FOLDER):
+        assert "vector(" not in expr and not re.search(r"\bor\b", expr), where
+    for board in BOARDS.values():
+        for panel in board["panels"]:
+            if panel["type"] == "stat":
+                assert [target["instant"] for target in panel["targets"]] == [True], panel["title"]
+            if panel["type"] in ("stat", "timeseries"):
+                assert panel["fieldConfig"]["defaults"]["noValue"] == "no data", panel["title"]
 
 
 @pytest.mark.parametrize("panel", PANELS)

@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from training.calibration import CalibratedClassifier, Correction
 from training.export import export_onnx, onnx_scores
 
+NOW = datetime(2024, 11, 29, 12, tzinfo=UTC)
 RANDOM = np.random.default_rng(3)
 PAYMENTS = RANDOM.lognormal(3, 1, (500, len(FEATURES))).astype(np.float32)
 # By their amount, which is all that the model looks at.
@@ -105,7 +107,7 @@ def test_what_is_answered_is_what_is_stored(models: Models, mlflow: Mlflow) -> N
     for row in range(20):
         asked = prediction(mlflow, row)
         answer = client.post("/explain", json={name: getattr(asked, name) for name in asked.__slots__})
-        stored = service.explained(models, store.Waiting("id", asked))
+        stored = service.explained(models, store.Waiting("id", NOW, asked))
         assert answer.status_code == 200
         assert json.loads(json.dumps(stored.reasons)) == answer.json()["reasons"]
         assert stored.unexplained is None
@@ -123,7 +125,7 @@ def test_rules_need_no_registry() -> None:
 def test_without_the_registry_nothing_is_given_up(mlflow: Mlflow) -> None:
     nowhere = Models("http://localhost:1")
     with pytest.raises(Unavailable, match="MLFLOW_TRACKING_URI"):
-        service.explained(nowhere, store.Waiting("id", prediction(mlflow)))
+        service.explained(nowhere, store.Waiting("id", NOW, prediction(mlflow)))
     answer = TestClient(make_app(nowhere)).post(
         "/explain", json={"model_version": "1", "fraud_probability": 0.5, "features": {}}
     )
@@ -131,7 +133,7 @@ def test_without_the_registry_nothing_is_given_up(mlflow: Mlflow) -> None:
 
 
 def test_a_version_that_is_gone_is_given_up_with_the_reason(models: Models, mlflow: Mlflow) -> None:
-    given_up = service.explained(models, store.Waiting("id", prediction(mlflow, version="404")))
+    given_up = service.explained(models, store.Waiting("id", NOW, prediction(mlflow, version="404")))
     assert given_up.reasons == [] and given_up.unexplained == "version 404 is not in the registry"
     answer = TestClient(make_app(models)).post(
         "/explain", json={"model_version": "404", "fraud_probability": 0.5, "features": {}}
@@ -164,7 +166,7 @@ def test_the_newest_used_models_stay_in_memory(models: Models, mlflow: Mlflow) -
 
 def test_the_unanswered_part_of_a_chunk_waits(monkeypatch: pytest.MonkeyPatch, models: Models, mlflow: Mlflow) -> None:
     """What was explained before the registry went away is stored; the rest is not touched."""
-    chunk = [store.Waiting(str(row), prediction(mlflow, row, version)) for row, version in enumerate("1122")]
+    chunk = [store.Waiting(str(row), NOW, prediction(mlflow, row, version)) for row, version in enumerate("1122")]
     stored: list[str] = []
     monkeypatch.setattr(store, "waiting", lambda _, limit: chunk[:limit])
     monkeypatch.setattr(store, "store", lambda _, done: stored.extend(each.prediction_id for each in done))

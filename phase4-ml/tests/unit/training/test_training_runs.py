@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs.memory import Memory, read_memory
+from fraud_common.memory import Memory, read_memory
 
 # Says what it was given, waits for the file `end`, and ends as that says.
 TRAIN = """

@@ -22,6 +22,20 @@ def read_memory(root: Path = ROOT) -> Memory:
     return Memory(parse_limit(limit), parse_kills(events))
 
 
+def read_working_set(root: Path = ROOT) -> int | None:
+    """The bytes in use, without file caches that can go; None without control groups.
+
+    Raises:
+        ValueError: a file is not as the kernel writes it.
+    """
+    used = _text(root / "memory.current") or _text(root / "memory/memory.usage_in_bytes")
+    if not used:
+        return None
+    counters = _counters(_text(root / "memory.stat") or _text(root / "memory/memory.stat"))
+    # Version 1 has both: its own, and that with all groups below it.
+    return int(used) - counters.get("total_inactive_file", counters.get("inactive_file", 0))
+
+
 def parse_limit(text: str) -> int | None:
     """The limit in MiB. Version 2 says `max` where there is none, version 1 a number near 2 ** 63."""
     if not text.strip().isdigit() or int(text) >= 2**62:
@@ -31,8 +45,11 @@ def parse_limit(text: str) -> int | None:
 
 def parse_kills(text: str) -> int:
     """The counter `oom_kill` among lines of a name and a number."""
-    counters = dict(line.split() for line in text.splitlines())
-    return int(counters.get("oom_kill", 0))
+    return _counters(text).get("oom_kill", 0)
+
+
+def _counters(text: str) -> dict[str, int]:
+    return {name: int(number) for name, number in (line.split() for line in text.splitlines())}
 
 
 def _text(path: Path) -> str:
