@@ -120,8 +120,10 @@ checkout ${commit:0:12}"
 }
 
 # restore_volumes FOLDER PROJECT: each volume of the backup as one of that Compose project, and compares its content with
-# the manifest. The names of the volumes that it has made are in `restored`, also when it dies.
+# the manifest. The names of the volumes that it has made are in `restored`, also when it dies; in `contents`, by volume,
+# the checksums of what is in them now.
 restored=()
+declare -A contents
 restore_volumes() {
   local folder="$1" project="$2" archive volume expected
   for archive in "$folder"/*.tar.gz; do
@@ -133,7 +135,9 @@ restore_volumes() {
     restored+=("${project}_$volume")
     unpack "$archive" "${project}_$volume" || die "$volume could not be written; is the disk full?"
     expected="$(content_in "$folder" "$volume")"
-    [[ -z "$expected" || "$(content_of_volume "${project}_$volume")" == "$expected" ]] ||
+    [[ -n "$expected" ]] || continue
+    contents[$volume]="$(content_of_volume "${project}_$volume")"
+    [[ "${contents[$volume]}" == "$expected" ]] ||
       die "$volume differs from the backup after it was written: does the disk report errors?"
   done
 }

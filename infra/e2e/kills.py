@@ -12,7 +12,8 @@ RESTART_SECONDS = 60
 def container_of(name: str) -> Container:
     """The container of a service of the stack that the checks run in."""
     project = os.environ["COMPOSE_PROJECT_NAME"]
-    labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={name}"]
+    # An image that Compose has built has the first two as well, and with it any container that is run from it.
+    labels = [f"com.docker.compose.{label}" for label in (f"project={project}", f"service={name}", "oneoff=False")]
     (container,) = docker.from_env().containers.list(all=True, filters={"label": labels})
     return container
 

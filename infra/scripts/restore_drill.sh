@@ -45,15 +45,18 @@ trap 'take_down; rm -rf "$scratch"' EXIT
 take_down
 
 mapfile -t present < <(for store in $(stores); do if [[ -f "$folder/$store-data.tar.gz" ]]; then echo "$store"; fi; done)
-for store in "${present[@]}"; do
-  docker image inspect "$(image "$store")" >/dev/null 2>&1 || infra/docker/build.sh "$store"
-done
+# Of this checkout, as for make up; what is built already is not built again.
+infra/docker/build.sh "${present[@]}"
 tar_image="$(archive_image)"
 say "restoring into the project $COMPOSE_PROJECT_NAME, and comparing each volume with the backup"
 restore_volumes "$folder" "$COMPOSE_PROJECT_NAME"
 say "starting ${present[*]}"
-docker compose --progress quiet up --detach --wait --wait-timeout 600 "${present[@]}" ||
-  die "a store did not start on the restored data: $(docker compose ps --all --format '{{.Service}}: {{.Status}}' | paste -sd ';')"
+docker compose --progress quiet up --detach --wait --wait-timeout 600 "${present[@]}" || {
+  mkdir -p reports
+  docker compose logs --no-color --timestamps >reports/restore-drill.log 2>&1
+  die "a store did not start on the restored data ($(docker compose ps --all --format '{{.Service}}: {{.Status}}' |
+    paste -sd ';')); the logs are in reports/restore-drill.log"
+}
 say "counting"
 counts >"$scratch/counts"
 
@@ -73,6 +76,10 @@ compare() {
 }
 
 printf '\n| store | what | in the backup | restored |\n|---|---|---|---|\n'
+for volume in $(volumes_in "$folder"); do
+  content="$(content_in "$folder" "$volume")"
+  printf '| volume %s | checksum of its files | %s | %s |\n' "$volume" "${content:0:16}" "${contents[$volume]:0:16}"
+done
 agree=0 differ=0
 while IFS=$'\t' read -r store what before after; do
   if [[ "$before" == "$after" ]]; then

@@ -5,6 +5,7 @@ The scripts run in a copy of the checkout, with a `docker` whose volumes are fol
 
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -44,6 +45,15 @@ esac
 """
 
 
+FAKE_GIT = """#!/usr/bin/env bash
+case "$*" in
+"rev-parse HEAD") echo 0123456789abcdef ;;
+"merge-base --is-ancestor 0123456789abcdef HEAD") exit "${NOT_IN_THIS_CHECKOUT:-0}" ;;
+"merge-base"*) exit 2 ;;
+esac
+"""
+
+
 class Machine:
     """A checkout, and an engine with the volumes of a stack."""
 
@@ -54,10 +64,11 @@ class Machine:
         for name in (".env.example", "docker-compose.yml"):
             shutil.copy(ROOT / name, self.checkout / name)
         self.env.write_text("SECRET=of the stack\n")
-        docker = folder / "bin/docker"
-        docker.parent.mkdir()
-        docker.write_text(FAKE_DOCKER)
-        docker.chmod(docker.stat().st_mode | stat.S_IXUSR)
+        (folder / "bin").mkdir()
+        for name, program in (("docker", FAKE_DOCKER), ("git", FAKE_GIT)):
+            file = folder / "bin" / name
+            file.write_text(program)
+            file.chmod(file.stat().st_mode | stat.S_IXUSR)
         for name in ("kafka-data", "minio-data", "redis-data"):
             volume = self.volumes / f"{PROJECT}_{name}"
             volume.mkdir(parents=True)
@@ -246,6 +257,16 @@ def test_a_backup_of_an_earlier_release_is_restored(backed_up: Machine) -> None:
     assert backed_up.content() == before
 
 
+def test_a_backup_of_a_newer_release_is_restored_only_by_force(backed_up: Machine) -> None:
+    before = backed_up.clean()
+    done = backed_up.restore(NOT_IN_THIS_CHECKOUT="1")
+    assert done.returncode == 1
+    assert "commit 0123456789abcdef, which is not part of this checkout" in done.stderr
+    assert not list(backed_up.volumes.iterdir())
+    assert backed_up.restore(NOT_IN_THIS_CHECKOUT="1", FORCE="1").returncode == 0
+    assert backed_up.content() == before
+
+
 def test_postgres_of_another_version_is_refused(backed_up: Machine) -> None:
     """A server would make a new, empty cluster beside the files of another version."""
     backed_up.clean()
@@ -264,6 +285,7 @@ def test_a_drill_compares_what_the_stores_have_and_leaves_nothing(backed_up: Mac
     done = backed_up.run("infra/scripts/restore_drill.sh", FROM=str(backed_up.backup))
     assert done.returncode == 0, done.stderr
     assert "| kafka | topic transactions.raw | 12 | 12 |" in done.stdout
+    assert len(re.findall(r"\| volume \S+ \| checksum of its files \| ([0-9a-f]{16}) \| \1 \|", done.stdout)) == 3
     assert backed_up.content() == before
     assert not [call for call in backed_up.calls("compose") if " stop" in call]
 

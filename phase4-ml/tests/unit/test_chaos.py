@@ -1,9 +1,10 @@
 """The plan of make chaos, and what it counts as lost, doubled or excused."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
-from chaos import Count, Outage, counted, outages, without_excuse
+from chaos import Count, Outage, counted, outages, refused, without_excuse
 from faults import KINDS, VICTIMS, Fault, Hit, plan
 from serving_stack import Answer
 
@@ -70,3 +71,31 @@ def test_nothing_excuses_a_failure_while_something_else_was_hit() -> None:
 def test_an_api_that_does_not_come_back_is_away_for_good() -> None:
     (outage,) = outages([Hit(Fault("cut", "fraud-api", 5, 2), 30, 35)], ANSWERS)
     assert outage == Outage(30, float("inf"))
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter with its headers, as the client gives them."""
+
+    stage: bytes
+    topic: bytes
+    partition: bytes
+    offset: bytes
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        names = ("stage", "topic", "partition", "offset")
+        return [(f"dlq.{name}", getattr(self, name)) for name in names]
+
+
+def test_what_a_stage_has_refused_is_not_missing_there() -> None:
+    letters = [
+        Letter(b"bronze", b"transactions.raw", b"3", b"70"),
+        Letter(b"bronze", b"transactions.labels", b"3", b"70"),
+        Letter(b"bronze", b"transactions.raw", b"3", b"70"),  # once more after a crash
+        Letter(b"scorer", b"transactions.raw", b"0", b"1"),
+        Letter(b"producer", b"transactions.raw", b"", b""),  # was never in the topic
+    ]
+    assert refused(letters) == {  # type: ignore[arg-type]
+        "bronze": {("transactions.raw", (3, 70)), ("transactions.labels", (3, 70))},
+        "scorer": {("transactions.raw", (0, 1))},
+    }
