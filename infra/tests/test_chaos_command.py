@@ -28,7 +28,7 @@ class Command:
         shutil.copytree(ROOT / "infra", self._checkout / "infra")
         for name in (".env.example", "docker-compose.yml"):
             shutil.copy(ROOT / name, self._checkout / name)
-        (self._checkout / ".env").write_text("API_KEY=the key of this stack\n")
+        (self._checkout / ".env").write_text("API_INTERNAL_KEY=the key of this stack\n")
         self._bin.mkdir()
         docker = self._bin / "docker"
         docker.write_text(FAKE_DOCKER)
@@ -73,7 +73,7 @@ def test_after_a_yes_the_rounds_run_on_the_stack_that_is_here(command: Command) 
     assert code == 0, said
     assert "of the running project fraud-platform" in said
     (created,) = command.created
-    assert "--env API_KEY=the key of this stack" in created
+    assert "--env STACK_API_KEY=the key of this stack" in created
     assert created.endswith("python3 infra/e2e/chaos.py --rounds 3 --seed 9")
 
 

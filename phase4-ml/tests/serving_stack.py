@@ -26,6 +26,8 @@ from feature_store.layout import COMPLETE_KEY
 from features import MERCHANT_KEY, SNAPSHOT_SECONDS, USER_KEY, MerchantFeatures, UserFeatures
 
 API_URL = os.environ.get("API_URL", "http://fraud-api:8000")
+# The stack's own key, which has no limit; a stack without keys takes any.
+API_HEADERS = {"X-API-Key": os.environ.get("STACK_API_KEY", "")}
 MLFLOW_URL = os.environ.get("MLFLOW_TRACKING_URI", "http://mlflow:5000")
 REDIS_HOST = os.environ.get("REDIS_HOST", "redis")
 POSTGRES_HOST = os.environ.get("POSTGRES_HOST", "postgres")
@@ -121,7 +123,7 @@ def stream_is_complete(until: float) -> None:
 def ready() -> dict[str, Any]:
     """The state of one worker; empty if the API does not answer."""
     try:
-        return httpx2.get(f"{API_URL}/ready", timeout=5).json()
+        return httpx2.get(f"{API_URL}/ready", headers=API_HEADERS, timeout=5).json()
     except httpx2.HTTPError:
         return {}
 
@@ -133,7 +135,7 @@ def all_workers(condition: Callable[[dict[str, Any]], bool]) -> bool:
 
 def metric(name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels."""
-    with httpx2.Client(base_url=API_URL, timeout=10) as client:
+    with httpx2.Client(base_url=API_URL, headers=API_HEADERS, timeout=10) as client:
         return metric_of(client, name, **labels)
 
 
@@ -155,7 +157,7 @@ class Load:
         self.run = f"load-{uuid.uuid4().hex[:8]}"
         self._results = folder / "results"
         targets = folder / "targets"
-        key = {"X-API-Key": [os.environ["API_KEY"]]} if os.environ.get("API_KEY") else {}
+        headers = {name: [value] for name, value in API_HEADERS.items()}
         with targets.open("w") as lines:
             for number in range(rate * 240):
                 body = PAYMENT | {
@@ -167,7 +169,7 @@ class Load:
                 target = {
                     "method": "POST",
                     "url": f"{url}/predict",
-                    "header": {"Content-Type": ["application/json"]} | key,
+                    "header": {"Content-Type": ["application/json"]} | headers,
                     "body": base64.b64encode(json.dumps(body).encode()).decode(),
                 }
                 lines.write(json.dumps(target) + "\n")
