@@ -104,12 +104,11 @@ def test_the_first_model_was_made_by_its_dag_in_the_container_of_training(airflo
 
 @pytest.fixture(scope="module")
 def healed_run(airflow: httpx.Client) -> datetime:
-    """A run under load with kill -9 of Trino, then of the scheduler, in its middle; returns when it ended."""
+    """A run under load with kill -9 of Trino and of the scheduler while it builds the marts; returns when it ended."""
     run = run_to_hit(airflow)
     print(f"| the run that is hit | {run} |")
     wait_for_task(airflow, run, "dbt_marts")
     kill_main_process("trino")
-    wait_for_task(airflow, run, "dbt_test")
     kill_main_process("airflow-scheduler")
     return wait_for_run(airflow, run)
 

@@ -26,6 +26,8 @@ trap 'status=$?; kill "$oom_watch" 2>/dev/null || true; (exit "$status"); end_of
 export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
 # A tenth of the default world's frauds teach a model less.
 export TRAINING_MINIMUM_AUC=0.8
+# Choosing among models has tests of its own.
+export TRAINING_MODEL=hist_gradient_boosting
 timed "make up" make --no-print-directory up
 timed "make replay, the example file" make --no-print-directory replay \
   FILE=phase1-ingestion/examples/payments.csv MAP=phase1-ingestion/examples/payments.yml
