@@ -30,14 +30,14 @@ Package: gone
 Status: deinstall ok config-files
 Version: 1
 """
-COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+COPYRIGHT = """Format: 1.0
 Files: *
 License: GPL-2+ or MIT
 
 Files: debian/*
 License: Expat
 """
-POM = b"""<project xmlns="http://maven.apache.org/POM/4.0.0"><licenses>
+POM = b"""<project xmlns="urn:pom"><licenses>
 <license><name>The Apache Software License, Version 2.0</name></license></licenses></project>"""
 
 
