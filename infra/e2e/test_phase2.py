@@ -23,7 +23,7 @@ def settings() -> Settings:
 
 
 def test_kill_9_of_all_at_once(settings: Settings) -> None:
-    """As when the machine is reset; the tests of the phases kill them one by one."""
+    """As when the machine is reset; `make phase2-drills` kills them one by one."""
     killed = time.time()
     with ThreadPoolExecutor() as pool:
         kills = [
