@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from api_process import PAYMENT, metric_of, own_api, wait_until
 from serving import background, metrics
+from serving.api_keys import ApiKeys
 from serving.background import keep_running
 from serving.middleware import MAX_BYTES_IN_HAND, RequestChecks
 from serving.settings import MAX_REQUEST_BYTES
@@ -103,12 +104,12 @@ def test_many_large_requests_at_once_do_not_fill_the_memory() -> None:
                 await rest.wait()
             return {"type": "http.request", "body": body, "more_body": more_body}
 
-        await checks({"type": "http", "path": "/predict", "headers": []}, receive, send)
+        await checks({"type": "http", "method": "POST", "path": "/predict", "headers": []}, receive, send)
 
     async def run() -> None:
-        checks = RequestChecks(app, "", MAX_REQUEST_BYTES, max_seconds=60)
+        checks = RequestChecks(app, ApiKeys([], ""), None, MAX_REQUEST_BYTES, max_seconds=60)
         slow = [asyncio.create_task(request(checks)) for _ in range(fitting + 3)]
-        while len(statuses) < 3:
+        while len(statuses) < 3 and not any(task.done() and task.exception() for task in slow):
             await asyncio.sleep(0)
         assert statuses == [503] * 3
         rest.set()
