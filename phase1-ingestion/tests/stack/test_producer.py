@@ -139,16 +139,13 @@ def test_after_a_fatal_error_of_the_client_the_next_start_loses_and_doubles_noth
     assert_exactly_once(settings, tmp_path)
 
 
-@pytest.mark.parametrize(("how", "seconds"), [("stopped", 15), ("killed", 40)])
-def test_broker_down_under_load(settings: Settings, tmp_path: Path, how: str, seconds: int) -> None:
-    kafka = service("kafka")
+def test_broker_killed_under_load(settings: Settings, tmp_path: Path) -> None:
+    """For longer than the client's queue holds; a broker that is stopped is the milder case."""
+    kafka, seconds = service("kafka"), 40
     with producing(tmp_path, **LOAD) as producer:
         wait_until(lambda: producer.logged("history is complete"), "history")
         wait_until(lambda: count_in(settings, TRANSACTIONS) > 50_000, "messages under load")
-        if how == "stopped":
-            kafka.stop(timeout=60)
-        else:
-            kafka.kill()
+        kafka.kill()
         down_since = time.monotonic()
         while time.monotonic() - down_since < seconds:  # the outage itself, not a wait for something
             assert producer.process.poll() is None

@@ -25,7 +25,7 @@ from serving_stack import (
 )
 
 RATE = 200
-POSTGRES_DOWN_SECONDS = int(os.environ.get("POSTGRES_DOWN_SECONDS", "60"))
+POSTGRES_DOWN_SECONDS = int(os.environ.get("POSTGRES_DOWN_SECONDS", "20"))
 # On a busy machine an answer of Redis may miss its deadline of 20 ms; then the defaults are used, as they should be.
 IN_TIME = 0.9
 
