@@ -180,8 +180,10 @@ def test_every_payment_has_a_score_or_is_a_dead_letter() -> None:
     assert len(first) == 10
     assert not missing, missing[:10]
 
-    written = {row[0] for row in select("select distinct transaction_id from predictions")}
-    assert scored <= written
+    wait_until(
+        lambda: scored <= {row[0] for row in select("select distinct transaction_id from predictions")},
+        "the API has stored what it answered",
+    )
     assert select("select count(*) - count(distinct prediction_id) from predictions") == [(0,)]
     print(f"| scorer | live {len(live):,} | scored {len(scored):,} | dead letters {len(refused):,} | missing 0 |")
 

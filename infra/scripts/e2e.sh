@@ -20,7 +20,7 @@ own_stack fraud-platform-e2e
 mkdir -p reports
 docker events --filter event=oom --format '{{json .}}' >reports/e2e-oom.log &
 oom_watch=$!
-trap 'status=$?; kill "$oom_watch" 2>/dev/null || true; (exit "$status"); end_of_stack' EXIT
+trap 'end_of_stack; kill "$oom_watch" 2>/dev/null || true' EXIT
 # A small world with enough matured payments for a model, whose clock takes four hours to reach the present; bad messages
 # of every kind among the good ones.
 export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
