@@ -11,7 +11,6 @@ import httpx2
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
-from fraud_common.topics import DEAD_LETTERS
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:29092")
 EXPORTER = "http://kafka-exporter:9308"
@@ -183,22 +182,3 @@ def test_services_that_are_not_there_are_missed() -> None:
     wait_until(
         lambda: query('ALERTS{alertname="TargetMissing", job="scorer"}'), "the alert on the missing scorer pends", 60
     )
-
-
-def test_dead_letters_reach_alertmanager(admin: AdminClient) -> None:
-    if DEAD_LETTERS not in admin.list_topics(timeout=10).topics:
-        make_topic(admin, DEAD_LETTERS, 3)
-    wait_until(
-        lambda: query(f'kafka_topic_partition_current_offset{{topic="{DEAD_LETTERS}"}}'), "the topic is watched", 60
-    )
-    started = time.monotonic()
-    send(DEAD_LETTERS, 1, 50)
-
-    def received() -> list[dict[str, Any]]:
-        alerts = httpx2.get(f"{ALERTMANAGER}/api/v2/alerts").raise_for_status().json()
-        return [alert for alert in alerts if alert["labels"]["alertname"] == "DeadLetters"]
-
-    (alert,) = wait_until(received, "the alert", 90)
-    print(f"\n50 dead letters: alert in Alertmanager after {time.monotonic() - started:.0f} s")
-    assert alert["labels"]["severity"] == "warning"
-    assert alert["annotations"]["runbook"].endswith("#deadletters")
