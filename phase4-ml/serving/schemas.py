@@ -88,6 +88,10 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "feature_source": "batch",
     "feature_age_seconds": 840.0,
     "merchant_feature_source": "batch",
+    "decision": "challenge",
+    "queue": True,
+    "rules": ["new-device-high-amount"],
+    "ruleset_id": 12,
     "reasons": [],
     "reasons_status": "not_requested",
 }
@@ -169,6 +173,13 @@ class PredictionAnswer(BaseModel):
         description="The same of the merchant's features; reference: the snapshots are older than a day, so only the "
         "merchant's category and its risk are known."
     )
+    decision: Literal["approve", "challenge", "decline"] = Field(
+        description="What should happen to the payment: the strictest answer of the model and of the live rules that "
+        "fired, unless an exception lowers it."
+    )
+    queue: bool = Field(description="Whether somebody should look at the payment afterwards.")
+    rules: list[str] = Field(description="The live rules and exceptions that fired, by name.")
+    ruleset_id: int | None = Field(description="The ruleset that decided; null if there is none yet.")
     reasons: list[Reason] = Field(
         description="With ?explain=true: the up to five features that moved this score the most. Those of tier medium "
         "and high are stored in the table prediction_reasons, asked for or not."
@@ -215,4 +226,5 @@ class ReadyAnswer(BaseModel):
 
     status: Literal["ok", "degraded"]
     model_version: str
+    ruleset_id: int | None = Field(description="The rules that decide; null: the model alone.")
     degraded: list[str] = Field(description="What is degraded; requests are answered nevertheless.")
