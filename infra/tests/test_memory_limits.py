@@ -29,7 +29,7 @@ SPARK_WORKER_MEM_LIMIT=2g
         ("REDIS_MAXMEMORY", "256", ""),
         ("REDIS_MAXMEMORY", "much", ""),
         ("REDIS_MAXMEMORY", "1.5gb", ""),
-        ("API_WORKERS", "1", "256"),
+        ("API_WORKERS", "1", "288"),
         ("API_WORKERS", "6", "1408"),
         ("API_WORKERS", "0", ""),
         ("API_WORKERS", "65", ""),
