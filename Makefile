@@ -110,6 +110,10 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
+.PHONY: rules
+rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
+	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
+
 .PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality world-quality
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
