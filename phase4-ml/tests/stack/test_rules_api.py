@@ -439,7 +439,7 @@ def test_the_examples_of_the_documentation_work_as_they_are(rules: Rules) -> Non
         "delete from list_entries",
         "update list_entries set value = 'x'",
         "update list_entries set valid_to = now() - interval '1 day'",
-        "update list_entries set approved_by = added_by, approved_at = now(), four_eyes = true where approved_by is null",
+        "update list_entries set approved_by = added_by, approved_at = now() where approved_by is null",
         "update suppressions set valid_to = '2999-01-01'",
         'insert into rule_versions (rule_id, version, "when", answer, owner, author, state) '
         "select rule_id, 1000, 'true', 'decline', 'o', 'a', 'live' from rules",

@@ -34,9 +34,9 @@ def test_what_leads_where(action: str, state: State, to: State | None, expected:
 @pytest.mark.parametrize(
     ("action", "state", "to", "message"),
     [
-        ("approve", "draft", "live", "approve to live is not possible while it is draft; possible is: submit (to submitted)"),
-        ("approve", "shadow", "shadow", "approve to shadow is not possible while it is shadow; possible is: approve (to live)"),
-        ("approve", "submitted", None, "approve is not possible while it is submitted; possible is: approve (to shadow or"),
+        ("approve", "draft", "live", "to live is not possible while it is draft; possible is: submit (to submitted)"),
+        ("approve", "shadow", "shadow", "to shadow is not possible while it is shadow; possible is: approve (to live)"),
+        ("approve", "submitted", None, "not possible while it is submitted; possible is: approve (to shadow or"),
         ("retire", "retired", None, "retire is not possible while it is retired; this is its last state"),
         ("submit", "live", None, "possible is: pause (to paused), retire (to retired)"),
     ],
