@@ -12,17 +12,13 @@ from rules.to_python import compile_rules
 from rules.to_trino import predicate
 
 # What a parser could take for something else.
-PIECES = [
-    *CATALOGUE,
-    *"and or not between in is null true false abs ( coalesce ( in_list ( ( ) , = <> != < <= > >= + - *".split(" "),
-    *"500 0.5 1e3 1e999 .5 1. 'EUR' '' 'it''s' 'blocked'".split(" "),
-    *"select from where case when then end cast as like exists union all any some distinct interval date".split(" "),
-    *"; -- /* */ / % || :: . \" ` [ ] { } ? @ $ # & | ^ ~ \\ ' \0 \n := -> => == <=> (+) x'41' u&'' 5amount".split(" "),
-    "\u0430mount",
-    "\u2019",
-    "\u00a0",
-    "\ud800",
-]
+WORDS = """
+    and or not between in is null true false abs ( coalesce ( in_list ( ( ) , = <> != < <= > >= + - *
+    500 0.5 1e3 1e999 .5 1. 'EUR' '' 'it''s' 'blocked' x'41' u&'' 5amount
+    select from where case when then end cast as like exists union all any some distinct interval date
+    ; -- /* */ / % || :: . " ` [ ] { } ? @ $ # & | ^ ~ \\ ' := -> => == <=> (+)
+"""
+PIECES = [*CATALOGUE, *WORDS.split(), "\0", "\n", "\u0430mount", "\u2019", "\u00a0", "\ud800"]
 PROGRAMS = st.lists(st.sampled_from(PIECES), max_size=60).map(" ".join)
 RULES = st.randoms(use_true_random=False).map(random_rule)
 
