@@ -31,9 +31,10 @@ from serving.explain_client import ExplainClient
 from serving.feature_client import FeatureClient
 from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
-from serving.predictor import Predictor
+from serving.predictor import Predictor, policy_of
 from serving.rate_limit import RateLimit, shared_numbers
 from serving.rules_1 import VERSION as RULES_VERSION
+from serving.ruleset_store import RulesetStore
 from serving.schemas import (
     BatchAnswer,
     BatchRequest,
@@ -48,7 +49,8 @@ from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, Settings
 DESCRIPTION = """Scores card payments for fraud.
 
 `POST /predict` answers in milliseconds with the user's and merchant's features from Redis, the model under the alias
-`production` in MLflow, and fall-backs for both. Every answer is recorded in the table `predictions`.
+`production` in MLflow, and fall-backs for both; rules beside the model decide what happens to the payment. Every
+answer is recorded in the table `predictions`.
 """
 NO_KEY: dict[int | str, dict[str, Any]] = {
     401: {"model": Refusal, "description": "The API key is missing or wrong."},
@@ -77,14 +79,16 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     models = ModelStore(settings)
     log = PredictionLog(settings)
     explainer = ExplainClient(settings)
+    rules = RulesetStore(settings)
     await asyncio.to_thread(models.load_cached)
+    await asyncio.to_thread(rules.start)
     log.start()
     tasks = [
         asyncio.create_task(keep_running("model_store", models.follow)),
         asyncio.create_task(keep_running("feature_client", features.watch)),
     ]
-    app.state.features, app.state.models, app.state.log = features, models, log
-    app.state.predictor = Predictor(features, models, log, explainer)
+    app.state.features, app.state.models, app.state.log, app.state.rules = features, models, log, rules
+    app.state.predictor = Predictor(features, models, rules, policy_of(settings), log, explainer)
     # All this lives as long as the process, so the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -92,6 +96,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.to_thread(rules.close)
     await asyncio.to_thread(log.close)
     await features.close()
     await models.close()
@@ -178,12 +183,18 @@ async def ready(request: Request) -> ReadyAnswer:
     """Whether this worker can score, with which model, and what is degraded."""
     state = request.app.state
     version = state.models.model.version
-    degraded = [trouble for trouble in (state.models.trouble, state.log.trouble) if trouble]
+    troubles = (state.models.trouble, state.rules.trouble, state.log.trouble)
+    degraded = [trouble for trouble in troubles if trouble]
     if version == RULES_VERSION:
         degraded.insert(0, "there has never been a model: rules score")
     if not state.features.answers:
         degraded.insert(0, "redis does not answer: the features' defaults are used")
-    return ReadyAnswer(status="degraded" if degraded else "ok", model_version=version, degraded=degraded)
+    return ReadyAnswer(
+        status="degraded" if degraded else "ok",
+        model_version=version,
+        ruleset_id=state.rules.in_force.ruleset.ruleset_id,
+        degraded=degraded,
+    )
 
 
 @app.get("/metrics", response_class=PlainTextResponse, responses=NO_KEY, dependencies=_key)

@@ -176,6 +176,7 @@ create table list_entries (
     approved_at timestamptz,
     four_eyes boolean not null default true, -- whether RULES_FOUR_EYES was on when it was approved
     ended_by text check (char_length(ended_by) between 1 and 64),
+    ended_reason text not null default '' check (char_length(ended_reason) <= 500),
     reason text not null default '' check (char_length(reason) <= 500),
     check (valid_to >= valid_from),
     constraint list_entries_approval check ((approved_by is null) = (approved_at is null)),
