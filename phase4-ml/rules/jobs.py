@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 MAX_ATTEMPTS = 2
 
@@ -36,9 +37,12 @@ returning backtest_id, request
 _PROGRESS = """
 update backtests set progress = greatest(progress, %s), message = %s where backtest_id = %s and state = 'running'
 """
-_END = """
-update backtests set
-    state = %s, progress = case when %s then 1 else progress end, message = %s, report = %s, finished_at = now()
+_DONE = """
+update backtests set state = 'done', progress = 1, message = '', report = %s, finished_at = now()
+where backtest_id = %s and state = 'running'
+"""
+_FAILED = """
+update backtests set state = 'failed', message = %s, finished_at = now()
 where backtest_id = %s and state = 'running'
 """
 # Not an attempt of its own: the worker was asked to stop.
@@ -92,26 +96,22 @@ def report_progress(connection: Connection, job: Job, progress: float, message: 
             raise CancelledError
 
 
-def finish(connection: Connection, job: Job, report: dict[str, Any]) -> None:
-    """Store the report; a job that was cancelled meanwhile stays so."""
-    _end(connection, job, "done", "", report)
+def finish(cursor: Cursor, job: Job, report: dict[str, Any]) -> bool:
+    """Store the report; the caller commits. False if the job was cancelled meanwhile, which it stays."""
+    cursor.execute(_DONE, (json.dumps(report, default=_plain), job.backtest_id))
+    return bool(cursor.rowcount)
 
 
 def fail(connection: Connection, job: Job, why: str) -> None:
     """Store why there is no report."""
-    _end(connection, job, "failed", why, None)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(_FAILED, (why, job.backtest_id))
 
 
 def put_back(connection: Connection, job: Job) -> None:
     """Let a job wait again: the worker was asked to stop."""
     with connection, connection.cursor() as cursor:
         cursor.execute(_PUT_BACK, (job.backtest_id,))
-
-
-def _end(connection: Connection, job: Job, state: str, message: str, report: dict[str, Any] | None) -> None:
-    stored = json.dumps(report, default=_plain) if report is not None else None
-    with connection, connection.cursor() as cursor:
-        cursor.execute(_END, (state, state == "done", message, stored, job.backtest_id))
 
 
 def _plain(value: Any) -> Any:

@@ -9,11 +9,15 @@ changes about labels into `rule_label_changes`. Both are read in one snapshot, s
 payment that was counted before, or it is beside a payment that is counted now.
 """
 
+import json
+
 from audit.positions import stored_until
 from model_quality.counts import AGAIN_WITHIN_DAYS, CHUNK, MATURED_AFTER_DAYS
 from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
+
+from rules.rates import stored_rates
 
 # Rows of rule_hours serve the guard, whose window is a day; after so long they are deleted.
 HOURS_KEPT_DAYS = 3
@@ -44,16 +48,29 @@ _HITS = """
 """
 # `offset 0` keeps the search for an earlier prediction a look-up for each payment, as in model_quality/counts.py.
 _COUNT = f"""
-with scored as (
+with rates as materialized (
+    select * from jsonb_to_recordset(%(rates)s) as rate (
+        currency text, valid_from date, valid_to date, euros double precision
+    )
+), scored as (
     select
-        transaction_id, position, event_time, predicted_at, amount, fraud_probability, risk_tier, decision,
-        queue as is_queued, coalesce(held_out, false) as held_out, rule_results
+        transaction_id, position, event_time, predicted_at, amount, currency, fraud_probability, risk_tier, decision,
+        queue as is_queued, coalesce(held_out, false) as held_out, rule_results,
+        (event_time at time zone 'UTC')::date as day
     from predictions
     where position > %(after)s and position <= %(until)s and decision is not null
 ), first as materialized (
     select
         scored.*,
-        (event_time at time zone 'UTC')::date as day,
+        -- As in rules/money.py; 0 where the rate is unknown.
+        coalesce((
+            select floor(floor(amount * 100 + 0.5) / 100 * euros * 100 + 0.5) / 100
+            from rates
+            where
+                rates.currency = scored.currency
+                and scored.day >= valid_from
+                and (valid_to is null or scored.day < valid_to)
+        ), 0) as amount_ref,
         (select count(*) from labels where labels.transaction_id = scored.transaction_id and is_fraud) as frauds
     from scored
     where not exists (
@@ -68,7 +85,7 @@ with scored as (
     insert into decision_days as known (
         day, decision, queue, held_out, payments, amount, expected_frauds, matured, frauds
     )
-    select day, decision, is_queued, held_out, count(*), sum(amount), sum(fraud_probability), 0, sum(frauds)
+    select day, decision, is_queued, held_out, count(*), sum(amount_ref), sum(fraud_probability), 0, sum(frauds)
     from first
     group by 1, 2, 3, 4
     on conflict (day, decision, queue, held_out) do update set
@@ -94,7 +111,7 @@ insert into rule_days as known (
 )
 select
     day, rule_id, version, state,
-    count(*), count(*) filter (where is_queued), sum(amount), sum(fraud_probability), 0, sum(frauds),
+    count(*), count(*) filter (where is_queued), sum(amount_ref), sum(fraud_probability), 0, sum(frauds),
     count(*) filter (where is_marginal), coalesce(sum(frauds) filter (where is_marginal), 0), max(predicted_at)
 from hits
 group by 1, 2, 3, 4
@@ -191,7 +208,7 @@ def count(connection: Connection) -> bool:
         cursor.execute(_NEXT, (after, until, CHUNK))
         ((rows, last),) = cursor.fetchall()
         if rows:
-            cursor.execute(_COUNT, {"after": after, "until": last})
+            cursor.execute(_COUNT, {"after": after, "until": last, "rates": _rates()})
             cursor.execute("update rule_cursor set position = %s", (last,))
     return bool(rows == CHUNK)
 
@@ -202,6 +219,11 @@ def mature(connection: Connection) -> None:
         for table, counted in (("rule_days", "hits"), ("decision_days", "payments")):
             cursor.execute(_MATURE.format(table=table, counted=counted), (MATURED_AFTER_DAYS,))
         _expire(cursor)
+
+
+def _rates() -> str:
+    names = ("currency", "valid_from", "valid_to", "euros")
+    return json.dumps([dict(zip(names, period, strict=True)) for period in stored_rates().periods()], default=str)
 
 
 def _expire(cursor: Cursor) -> None:

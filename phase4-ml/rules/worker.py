@@ -23,7 +23,8 @@ from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from rules import backtest, jobs, runaway, scorecards, store, watch
-from rules.language import RuleError
+from rules.errors import RuleError
+from rules.refusals import RefusedChangeError
 from rules.states import STATES
 
 log = logging.getLogger("rules.worker")
@@ -94,15 +95,23 @@ def pause_runaways(postgres: PatientConnection) -> None:
     """Pause each live rule that fires far more than its backtest expects."""
     for rule in postgres.until_answered(runaway.guarded):
         if rule.is_runaway:
-            postgres.until_answered(pause, rule)
-            PAUSED_ITSELF.labels(rule.name).inc()
-            log.warning("rule %s, version %s, %s", rule.name, rule.version, rule.reason)
+            if postgres.until_answered(pause, rule):
+                PAUSED_ITSELF.labels(rule.name).inc()
+                log.warning("rule %s, version %s %s", rule.name, rule.version, rule.reason)
 
 
-def pause(connection: Connection, rule: runaway.LiveRule) -> None:
-    """Pause a rule; the ruleset without it is in force when this returns."""
-    with connection, connection.cursor() as cursor:
-        store.pause(cursor, rule.name, rule.version, by=watch.GUARD, reason=rule.reason)
+def pause(connection: Connection, rule: runaway.LiveRule) -> bool:
+    """Pause a rule; the ruleset without it is in force when this returns.
+
+    Returns:
+        False if somebody was faster.
+    """
+    try:
+        with connection, connection.cursor() as cursor:
+            store.pause(cursor, rule.name, rule.version, by=watch.GUARD, reason=rule.reason)
+    except RefusedChangeError:
+        return False
+    return True
 
 
 def set_gauges(watched: watch.Watched) -> None:
@@ -165,9 +174,25 @@ def run_job(settings: Settings, postgres: PatientConnection, job: jobs.Job, stop
         )
     else:
         outcome = "done"
-        postgres.until_answered(jobs.finish, job, report)
+        postgres.until_answered(finish, job, report)
     BACKTESTS.labels(outcome).inc()
     log.info("backtest %s: %s", job.backtest_id, outcome)
+
+
+def finish(connection: Connection, job: jobs.Job, report: dict[str, Any]) -> None:
+    """Store the report, and with it what to expect of the version that it is about, for the guard."""
+    rule = report["rule"]
+    with connection, connection.cursor() as cursor:
+        is_stored = jobs.finish(cursor, job, report)
+        if is_stored and rule["rule_id"] is not None:
+            store.set_expected_hits(
+                cursor,
+                rule["rule_id"],
+                rule["version"],
+                report["hits"]["per_day"],
+                by=watch.GUARD,
+                reason=f"{rule['name']} version {rule['version']}: backtest {job.backtest_id}",
+            )
 
 
 def asked(
