@@ -57,14 +57,14 @@ class TestRequest:
             ({}, "exactly one of rule, when and threshold; this one has none"),
             ({"rule": "a", "when": "true"}, "this one has rule and when"),
             ({"rule": "a", "dys": 3}, "no field 'dys'"),
-            ({"rule": "a", "days": 0}, "days is 0; it must be a number from 1 to 400"),
+            ({"rule": "a", "days": 0}, "days is 0; it must be a number from 1 to 3650"),
             ({"rule": "a", "days": 1.5}, "days is 1.5; it must be a whole number"),
             ({"rule": "a", "days": True}, "days is True"),
             ({"rule": 3}, "rule is 3; it must be a text"),
             ({"when": " "}, "when is ' '"),
             ({"threshold": 1.5}, "threshold is 1.5; it must be a number from 0.0 to 1.0"),
             ({"rule": "a", "from": "yesterday"}, "from is 'yesterday'; it must be a day"),
-            ({"rule": "a", "from": "2026-02-01", "to": "2026-01-01"}, "is not 1 to 400 days"),
+            ({"rule": "a", "from": "2026-02-01", "to": "2026-01-01"}, "is not 1 to 3650 days"),
             ({"when": "true", "version": 2}, "version is that of a rule"),
             ({"when": "true", "answer": "refuse"}, "answer is 'refuse'; it must be one of"),
             ({"when": "true", "queue": "yes"}, "queue is 'yes'"),
@@ -178,7 +178,9 @@ class TestQuery:
             for name, each in CATALOGUE.items()
             if each.type != "number"
         ]
-        assert sqlglot.parse_one(sql_of(plan(" or ".join(conditions)), Tables(archive_columns=ARCHIVE)), dialect="trino")
+        assert sqlglot.parse_one(
+            sql_of(plan(" or ".join(conditions)), Tables(archive_columns=ARCHIVE)), dialect="trino"
+        )
 
     def test_each_rule_is_in_it_once(self) -> None:
         sql = sql_of(plan("amount > 512.5", Rule("other", parse("merchant_id = 'm''1'"))))
