@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
-PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality shadow training explainer
+PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality rules-worker shadow training explainer
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
