@@ -69,9 +69,10 @@ class Cell:
     def of(cls, row: Sequence[Any]) -> "Cell":
         """A row of the query."""
         known = len(DIMENSIONS) + len(MEASURES)
-        *values, examples = row[:known]
+        fields: dict[str, Any] = dict(zip((*DIMENSIONS, *MEASURES), row[:known], strict=True))
+        fields["examples"] = fields["examples"] or ()
         rest = row[known:]
-        return cls(*values, examples or (), tuple(zip(rest[::2], rest[1::2], strict=True)))
+        return cls(**fields, variants=tuple(zip(rest[::2], rest[1::2], strict=True)))
 
     @property
     def is_acted_on(self) -> bool:
