@@ -1,7 +1,7 @@
 """Rulesets: what serving evaluates, as immutable documents. The newest one is in force.
 
-Each change of a rule in force makes one, in the transaction of the change and under a lock: so their ids are in the order
-in which they become visible, and a worker that has seen ruleset 8 never has to look for 7.
+Each change of a rule in force makes one, in the transaction of the change and under a lock: so their ids are in the
+order in which they become visible, and a worker that has seen ruleset 8 never has to look for 7.
 """
 
 import hashlib

@@ -85,6 +85,7 @@ def query_of(plan: Plan, first: date, last: date, tables: Tables, rates: Iterabl
         for number, variant in enumerate(variants)
     )
     shown = [name for name in plan.candidate.expression.names if name not in _SHOWN]
+    example = ", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])
     return f"""with
 -- Of several scores of a payment, the first.
 predictions as (
@@ -94,7 +95,7 @@ predictions as (
     ) where copy = 1
 ),
 history as (
-{indent(_history(features, first, last, tables), ' ' * 4)}
+{indent(_history(features, first, last, tables), " " * 4)}
 ),
 joined as (
     select
@@ -137,7 +138,7 @@ select
     count_if(recorded) as recorded,
     count_if(recorded and rule_0) as recorded_hits,
     max_by(
-        cast(row({", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])}) as row({_types(shown)})),
+        cast(row({example}) as row({_types(shown)})),
         {_SHOWN["key"]}, {EXAMPLES}
     ) filter (where rule_0 or label = 'fraud') as examples{"".join(_counts(n) for n in range(len(variants)))}
 from decided
@@ -315,16 +316,16 @@ def _membership(number: int, pair: tuple[str, str]) -> str:
     """Whether the value was on a list then; NULL where the value is, or if there is no such list."""
     name, _ = pair
     times = "x -> x.valid_from <= list_time and (x.valid_to is null or list_time < x.valid_to)"
-    return (
-        f",\n        if({name} is not null and list_{number}.there, coalesce(any_match(on_list_{number}.times, {times}),"
-        f" false)) as {list_column(*pair)}"
-    )
+    on_list = f"coalesce(any_match(on_list_{number}.times, {times}), false)"
+    return f",\n        if({name} is not null and list_{number}.there, {on_list}) as {list_column(*pair)}"
 
 
 def _join_list(number: int, pair: tuple[str, str]) -> str:
     name, list_name = pair
     return f"""
-    cross join (select count(*) > 0 as there from fraud.public.lists where list_name = {_quoted(list_name)}) as list_{number}
+    cross join (
+        select count(*) > 0 as there from fraud.public.lists where list_name = {_quoted(list_name)}
+    ) as list_{number}
     left join (
         select value, array_agg(cast(row(valid_from, valid_to) as row(
             valid_from timestamp(6) with time zone, valid_to timestamp(6) with time zone
@@ -390,5 +391,3 @@ def _quoted(text: str) -> str:
 
 def _comma(parts: Iterable[str], spaces: int) -> str:
     return f",\n{' ' * spaces}".join(parts)
-
-
