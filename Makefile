@@ -7,12 +7,13 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
-PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality shadow training explainer
+PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality rules-worker shadow training explainer
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
 ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
-  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK
+  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK \
+  RULE RULE_VERSION WHEN ANSWER QUEUE COMPARE_TO THRESHOLD
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -112,13 +113,22 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality world-quality
+.PHONY: rules
+rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
+	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
+
+.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest predict-test redis-features feature-quality \
+  world-quality rules-value rules-suggest
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
 	docker compose run --rm --no-deps training python3 -m training.models list
 ml-rollback: ## Back to the model that was Production before
 	docker compose run --rm --no-deps training python3 -m training.models rollback
+score-examples: ## Scores by the model that serves for the training examples without one, for backtests of rules
+	docker compose run --rm --no-deps training python3 -m training_runs.client --program score
+rules-backtest: ## RULE=… | WHEN='…' | THRESHOLD=…, [DAYS=30] [FROM=…] [TO=…]: what a rule would have done, and was it right
+	@infra/scripts/rules_backtest.sh
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
 redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
@@ -127,3 +137,5 @@ feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what 
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
 world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh
+rules-value: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000]: what the starter rules find, and what they add to the model; no stack
+	@infra/scripts/rules_value.sh
