@@ -2,8 +2,9 @@
 
 python phase4-ml/bench/bench_rules.py [--live 50] [--shadow 50]
 
-Times of batches are of this process on the CPU, those of predictions at the wall. Compared are the steps between the score and the line of the audit trail, with all that decisions need (the facts, the
-rules, the decision, the fields of answer and audit row), and the same steps of a release without decisions.
+Times of batches are of this process on the CPU, those of predictions at the wall. Compared are the steps between the
+score and the line of the audit trail, with all that decisions need (the facts, the rules, the decision, the fields of
+answer and audit row), the same without any rule, and the same steps of a release without decisions.
 """
 
 import argparse
