@@ -1,7 +1,4 @@
-"""Backtests in Postgres: what people ask for, how far it is, and the reports. rules/worker.py runs them, one at a time.
-
-A request has everything that its run needs, so that a report is about the rules as they were when it was asked for.
-"""
+"""Backtests in Postgres: what people ask for, how far it is, and the reports. rules/worker.py runs them."""
 
 import json
 from dataclasses import dataclass
@@ -10,13 +7,14 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
+from rules import store
 from rules.refusals import ConflictError, NotFoundError
 
 # They run one after the other; more than these would wait for hours.
 MAX_WAITING = 20
 
 _COLUMNS = """
-    backtest_id, requested_by, requested_at, request - 'ruleset', state, progress, message, started_at, finished_at
+    backtest_id, requested_by, requested_at, request, state, progress, message, started_at, finished_at
 """
 
 
@@ -38,9 +36,21 @@ class Backtest:
 def ask(cursor: Cursor, request: dict[str, Any], by: str) -> Backtest:
     """Put a backtest in the queue.
 
+    Args:
+        request: the fields that rules/backtest/request.py reads; a rule without a version is its newest one.
+
     Raises:
+        NotFoundError: it is about a rule or a version that does not exist.
+        InvalidError: its condition is wrong.
         ConflictError: too many wait already.
     """
+    if rule := request.get("rule"):
+        version = request.get("version") or store.versions_of(cursor, rule)[0].version
+        request = request | {"version": store.get_version(cursor, rule, version).version}
+    if other := request.get("compare_to"):
+        store.rule_id_of(cursor, other)
+    if (when := request.get("when")) is not None:
+        store.check_condition(cursor, when, request.get("answer", "challenge"), request.get("lane", "rule"))
     cursor.execute("select count(*) from backtests where state = 'waiting'")
     ((waiting,),) = cursor.fetchall()
     if waiting >= MAX_WAITING:

@@ -1,7 +1,7 @@
 """The names that rules know: what is known of a payment both when it is scored and later, in history.
 
-This is their only definition. `facts` has their values for a live payment; a backtest reads a relation that has a column
-for each of them, of the same name and type.
+This is their only definition. `facts` has their values for a live payment; a backtest reads a relation that has a
+column for each of them, of the same name and type.
 """
 
 from collections.abc import Mapping

@@ -52,8 +52,8 @@ class RulesDatabase:
             return await asyncio.wait_for(running, REQUEST_SECONDS)
         except TimeoutError:
             raise UnavailableError(
-                f"Postgres has not answered within {REQUEST_SECONDS} s; scoring is not affected. Look whether the change "
-                "was made before you repeat it; docker compose logs postgres"
+                f"Postgres has not answered within {REQUEST_SECONDS} s; scoring is not affected. Look whether the "
+                "change was made before you repeat it; docker compose logs postgres"
             ) from None
 
     def _transaction[T](self, work: Callable[[Connection], T]) -> T:
@@ -64,14 +64,19 @@ class RulesDatabase:
                     return work(connection)
             finally:
                 connection.close()
-        except errors.UndefinedTable as error:
-            raise UnavailableError("the database has no rules yet; docker compose logs fraud-db-init") from error
         except psycopg2.IntegrityError as error:
             # The functions check first, and say more; two requests at the same time may still meet here.
             raise ConflictError(f"the database refuses it: {error.diag.message_primary}") from error
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise UnavailableError(
-                f"Postgres does not answer ({reason[0]}), so rules can be neither read nor changed; scoring is not "
-                "affected. Try again later; docker compose logs postgres"
-            ) from error
+        except (psycopg2.OperationalError, psycopg2.InterfaceError, errors.UndefinedTable) as error:
+            raise unavailable(error) from error
+
+
+def unavailable(error: psycopg2.Error) -> UnavailableError:
+    """What an error of Postgres says to a person who works with rules."""
+    if isinstance(error, errors.UndefinedTable):
+        return UnavailableError("the database has no tables for rules yet; docker compose logs fraud-db-init")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UnavailableError(
+        f"Postgres does not answer ({reason}), so rules can be neither read nor changed; scoring is not affected. "
+        "Try again later; docker compose logs postgres"
+    )

@@ -48,9 +48,9 @@ class Verdict:
     queue: bool
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens to a payment, and why."""
+    """What happens to a payment, and why. Payments of which there is nothing special share one."""
 
     answer: Answer
     queue: bool
@@ -58,13 +58,14 @@ class Decision:
     rules: list[str]
     # The hold-out lets it through.
     held_out: bool
-    # In the reference currency if its rate is known, else as it is.
-    amount: float
+    # Then, in the reference currency if its rate is known, else as it is; 0 for other payments.
+    held_out_amount: float
     # As the column rule_results has it.
     results: dict[str, Any]
     # By rule that fired: live, shadow or suppressed; and those that raised. For the metrics.
     hits: Sequence[tuple[Rule, str]] = field(default=())
     threw: Sequence[Rule] = field(default=())
+
 
 _MODEL: dict[bool, dict[str, Verdict]] = {
     decline: {
@@ -76,9 +77,10 @@ _MODEL: dict[bool, dict[str, Verdict]] = {
 }
 
 
-# Of most payments.
-_NOTHING_FIRED = {"fired": [], "shadow": [], "threw": [], "suppressed": [], "model": "approve"}
-
+# What happens to most payments.
+_NOTHING = Decision(
+    "approve", False, [], False, 0.0, {"fired": [], "shadow": [], "threw": [], "suppressed": [], "model": "approve"}
+)
 
 
 def decide(facts: Facts, in_force: InForce, policy: Policy, at: datetime) -> Decision:
@@ -90,14 +92,11 @@ def decide(facts: Facts, in_force: InForce, policy: Policy, at: datetime) -> Dec
     """
     model = _MODEL[policy.decline_high][str(facts[_TIER])]
     fired, threw = in_force.ruleset.evaluate(facts, in_force.lists, at)
-    amount = float(facts[_AMOUNT] if facts[_AMOUNT_REF] is None else facts[_AMOUNT_REF])  # type: ignore[arg-type]
     if not fired and not threw and model.answer == "approve":
-        return Decision("approve", False, [], False, amount, _NOTHING_FIRED)
-    user_id = str(facts[_USER])
+        return _NOTHING
+    user_id, amount = str(facts[_USER]), _amount(facts)
     rules = in_force.ruleset.rules
-    hits = [
-        (rules[position], state) for position in fired if (state := _state(rules[position], in_force, user_id, at))
-    ]
+    hits = [(rules[position], state) for position in fired if (state := _state(rules[position], in_force, user_id, at))]
     live = [rule for rule, state in hits if state == "live"]
     verdict, final = combine(model, live)
     held_out = (
@@ -121,7 +120,7 @@ def decide(facts: Facts, in_force: InForce, policy: Policy, at: datetime) -> Dec
         verdict.queue,
         [rule.name for rule in live],
         held_out,
-        amount,
+        amount if held_out else 0.0,
         results,
         hits,
         [rules[position] for position in threw],
@@ -146,6 +145,11 @@ def combine(model: Verdict, live: Sequence[Rule]) -> tuple[Verdict, bool]:
         if by_list:
             answer, queue = _strictest([*by_list]), queue or any(rule.queue for rule in by_list)
     return Verdict(answer, queue), bool(by_list)
+
+
+def _amount(facts: Facts) -> float:
+    in_reference = facts[_AMOUNT_REF]
+    return float((facts[_AMOUNT] if in_reference is None else in_reference) or 0)
 
 
 def _strictest(verdicts: Sequence[Rule | Verdict]) -> Answer:

@@ -8,8 +8,8 @@
 - + - *, abs(x), coalesce(x, y, …); no division, so that no rule fails at a zero
 - in_list(user_id, 'blocked-users'): the value of a text name is in a list when the payment takes place
 
-Texts and booleans are compared by = and <>, and only values of the same type with each other. Logic has three values, as
-in SQL: a comparison with NULL is unknown, and a rule fires where it is true, not where it is unknown.
+Texts and booleans are compared by = and <>, and only values of the same type with each other. Logic has three values,
+as in SQL: a comparison with NULL is unknown, and a rule fires where it is true, not where it is unknown.
 
 sqlglot parses, and only what is on a whitelist of its node classes and of their arguments becomes a tree of our own
 (`tree`). From that tree come the Python of serving and the predicate for Trino; the text itself is never passed on.

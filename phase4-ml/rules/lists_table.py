@@ -1,7 +1,7 @@
 """Lists of values and their entries in Postgres: plain functions on a cursor; the caller commits.
 
-An entry is never deleted, it only ends, so that a replay or a backtest finds what was on a list at the time of a payment.
-For the same reason it never begins in the past. rules/lists.py has what serving evaluates.
+An entry is never deleted, it only ends, so that a replay or a backtest finds what was on a list at the time of a
+payment. For the same reason it never begins in the past. rules/lists.py has what serving evaluates.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,6 @@ from psycopg2.extras import execute_values
 from rules.access import Person, Role
 from rules.catalogue import CATALOGUE
 from rules.refusals import ConflictError, ForbiddenError, InvalidError, NotFoundError, not_found
-
-# Each worker of the API has all lists in its memory.
-MAX_VALUES = 100_000
 
 _LISTS = """
 select
@@ -155,22 +152,29 @@ def add_entries(
     *,
     valid_from: datetime | None = None,
     valid_to: datetime | None = None,
+    most: int,
 ) -> list[Entry]:
     """Put values on a list, all of them or none; on a list that needs approval, they wait for it.
 
     Args:
         valid_from: when it begins, by default at once.
         valid_to: when it ends, by default never.
+        most: how many values all lists together may have (RULES_MAX_LIST_ENTRIES: workers keep them in memory).
 
     Raises:
         NotFoundError: there is no list of this name.
         InvalidError: a value is given twice or is on the list, or a time is in the past.
-        ConflictError: the list would be too long.
+        ConflictError: there would be too many.
     """
-    known = get_list(cursor, name, locked=True)
+    get_list(cursor, name, locked=True)
     _check_times(valid_from, valid_to)
-    if known.values + known.waiting + len(values) > MAX_VALUES:
-        raise ConflictError(f"list {name} would have more than {MAX_VALUES:,} values; end some of them first")
+    cursor.execute("select count(*) from list_entries where coalesce(valid_to > now(), true)")
+    ((known,),) = cursor.fetchall()
+    if known + len(values) > most:
+        raise ConflictError(
+            f"all lists together would have {known + len(values):,} values, more than RULES_MAX_LIST_ENTRIES={most:,} "
+            "in .env; end some of them first"
+        )
     _check_new(cursor, name, values)
     cursor.execute("select now()")
     ((now,),) = cursor.fetchall()
@@ -179,9 +183,7 @@ def add_entries(
     return _entries(cursor, name, ids)
 
 
-def approve_entries(
-    cursor: Cursor, name: str, entry_ids: Sequence[int], by: str, *, four_eyes: bool
-) -> list[Entry]:
+def approve_entries(cursor: Cursor, name: str, entry_ids: Sequence[int], by: str, *, four_eyes: bool) -> list[Entry]:
     """Let entries that wait count from now on, all of them or none.
 
     Args:

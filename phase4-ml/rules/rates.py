@@ -2,7 +2,7 @@
 
 import csv
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import cache
 from math import isfinite
@@ -45,6 +45,12 @@ class Rates:
         days, rates = found
         position = bisect_right(days, at.astimezone(UTC).date())
         return rates[position - 1] if position else None
+
+    def periods(self) -> Iterator[tuple[str, date, date | None, float]]:
+        """Every rate with its currency, its first day, and the first day of the next one; None for the newest."""
+        for currency, (days, rates) in self._rates.items():
+            for begin, end, rate in zip(days, (*days[1:], None), rates, strict=True):
+                yield currency, begin, end, rate
 
 
 @cache

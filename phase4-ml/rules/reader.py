@@ -50,7 +50,6 @@ _ARGUMENTS: dict[type[exp.Expression], frozenset[str]] = {
     exp.Identifier: frozenset({"this"}),
     exp.Null: frozenset(),
 }
-_CONDITIONS = (exp.And, exp.Or, exp.Not, *_COMPARISONS, exp.Is, exp.In, exp.Between, exp.Anonymous)
 _ARTICLES: dict[Type, str] = {"number": "a number", "boolean": "a boolean", "text": "a text"}
 
 
@@ -183,8 +182,9 @@ class Reader:
             return Constant(value, "boolean")
         if kind is exp.Neg:
             number = self._number(node.this)
-            negated = type(node.this) is exp.Literal and isinstance(number, Constant)
-            return Constant(-float(number.value), "number") if negated else Negative(number)  # type: ignore[union-attr]
+            if isinstance(number, Constant):
+                return Constant(-float(number.value), "number")
+            return Negative(number)
         if kind in _ARITHMETIC:
             return Arithmetic(_ARITHMETIC[kind], self._number(node.this), self._number(node.expression))
         if kind is exp.Abs:
@@ -192,8 +192,8 @@ class Reader:
         if kind is exp.Coalesce:
             return self._coalesce(node)
         if kind is exp.Null:
-            self._fail("null can follow is or is not only: nothing equals NULL, so write amount_ref is null")
-        self._fail("a value is needed here, and this is a condition; join conditions by and, or, not")
+            return self._fail("null can follow is or is not only: nothing equals NULL, so write amount_ref is null")
+        return self._fail("a value is needed here, and this is a condition; join conditions by and, or, not")
 
     def _named(self, node: exp.Expression) -> Named:
         name = str(node.this.this).lower() if type(node.this) is exp.Identifier else ""

@@ -1,9 +1,18 @@
-"""Requests and answers of the API of rules; the OpenAPI document comes from these, with examples that work when pasted."""
+"""Requests and answers of the API of rules, for its OpenAPI document, with examples that work when pasted."""
 
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    WithJsonSchema,
+    model_validator,
+)
 from serving.schemas import InvalidField, moment_of
 
 from rules.backtests_table import Backtest
@@ -19,6 +28,23 @@ _LINE = r"[^\x00-\x1f\x7f-\x9f]"
 VALUE_PATTERN = rf"^[^\x00-\x1f\x7f-\x9f ]({_LINE}{{0,254}}[^\x00-\x1f\x7f-\x9f ])?$"
 BIGINT = 2**63 - 1
 MAX_VALUES_AT_ONCE = 1000
+# Of a backtest; as rules/backtest/request.py has it.
+MOST_DAYS = 400
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 2.0 is 2."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _day(value: Any) -> date:
+    if not isinstance(value, str):
+        raise ValueError("must be a string like 2026-11-27")
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("is not a day, such as 2026-11-27") from None
+
 
 Name = Annotated[
     str,
@@ -32,11 +58,15 @@ Reason = Annotated[str, Field(pattern=rf"^{_LINE}{{0,500}}$", description="Why; 
 Value = Annotated[str, Field(pattern=VALUE_PATTERN)]
 Answer = Literal["approve", "challenge", "decline"]
 RolloutPercent = Annotated[
-    int, Field(strict=True, ge=1, le=100, description="For so many of 100 users, always the same ones.")
+    int,
+    Field(strict=True, ge=1, le=100, description="For so many of 100 users, always the same ones."),
+    BeforeValidator(_whole),
 ]
-Number = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-EntryId = Annotated[int, Field(strict=True, ge=1, le=BIGINT)]
+Number = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1), BeforeValidator(_whole)]
+EntryId = Annotated[int, Field(strict=True, ge=1, le=BIGINT), BeforeValidator(_whole)]
+Days = Annotated[int, Field(strict=True, ge=1, le=MOST_DAYS), BeforeValidator(_whole)]
 Moment = Annotated[datetime, PlainValidator(moment_of), WithJsonSchema({"type": "string", "format": "date-time"})]
+Day = Annotated[date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 When = Annotated[
     str,
     Field(
@@ -100,7 +130,7 @@ class RuleRequest(VersionRequest):
 class ValidateRequest(_Request):
     """A condition to check, and what it is for: an exception, or an answer that declines, needs more of its lists."""
 
-    model_config = _examples({"when": "amount > 500 and in_list(user_id, 'blocked-users')"}, {"when": "amount > 500"})
+    model_config = _examples({"when": "amount > 500 and is_night"})
 
     when: When
     lane: Literal["rule", "exception"] = "rule"
@@ -204,31 +234,34 @@ class BacktestRequest(_Request):
     rule: Name | None = None
     version: Number | None = Field(default=None, description="Of the rule; the newest, if it is not given.")
     when: When | None = None
-    answer: Answer = Field(default="challenge", description="Of the condition or the threshold.")
-    queue: StrictBool = Field(default=False, description="Of the condition or the threshold.")
     threshold: float | None = Field(
         default=None, strict=True, ge=0, le=1, allow_inf_nan=False, description="Of fraud_probability."
     )
-    days: int | None = Field(
-        default=None, strict=True, ge=1, le=3650, description="The newest days of history; 30 without a period."
+    compare_to: Name | None = Field(default=None, description="The rule that the condition would change.")
+    answer: Answer | None = Field(default=None, description="Of the condition; challenge, if it is not given.")
+    queue: StrictBool | None = Field(default=None, description="Of the condition or the threshold.")
+    lane: Literal["rule", "exception"] | None = Field(default=None, description="Of the condition.")
+    days: Days | None = Field(default=None, description="So many days; 30, if there is no from.")
+    begin: Day | None = Field(default=None, alias="from", description="The first day, in UTC, instead of days.")
+    end: Day | None = Field(
+        default=None, alias="to", description="The last day, in UTC; else the newest one whose labels have matured."
     )
-    begin: date | None = Field(default=None, alias="from", description="The first day, instead of days.")
-    end: date | None = Field(default=None, alias="to", description="The last day, instead of days.")
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
         if sum(each is not None for each in (self.rule, self.when, self.threshold)) != 1:
             raise ValueError("give one of rule, when and threshold")
-        if self.version is not None and self.rule is None:
-            raise ValueError("version needs rule")
-        if (self.begin is None) != (self.end is None):
-            raise ValueError("give both from and to, or days")
-        if self.begin is not None and self.end is not None:
-            if self.days is not None:
-                raise ValueError("give days, or from and to, not both")
-            if self.begin > self.end:
-                raise ValueError("from is after to")
+        if self.rule is None and self.version is not None:
+            raise ValueError("version is that of a rule; give rule as well")
+        if self.begin and self.days:
+            raise ValueError("give days or from, not both")
+        if self.begin and self.end and not 0 <= (self.end - self.begin).days < MOST_DAYS:
+            raise ValueError(f"from and to are not a period of 1 to {MOST_DAYS} days")
         return self
+
+    def fields(self) -> dict[str, Any]:
+        """What was given, as it is stored."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 # With the schemas of FastAPI, which does not see them: serving/bodies.py parses the bytes.

@@ -4,7 +4,6 @@ A version's content never changes; what changes is its state, by an action of ru
 who did it and why. Whatever changes what serving evaluates makes a ruleset (rules/rulesets.py) in the same transaction.
 """
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 
@@ -14,7 +13,7 @@ from rules import rulesets
 from rules.access import Person, Role
 from rules.errors import RuleError
 from rules.language import Expression, parse
-from rules.lists_table import List, get_lists
+from rules.lists_table import get_lists
 from rules.refusals import ConflictError, ForbiddenError, InvalidError, NotFoundError, not_found
 from rules.states import IN_FORCE, State, TransitionError, next_state
 
@@ -150,7 +149,8 @@ def history(cursor: Cursor, name: str) -> list[Event]:
         NotFoundError: there is no rule of this name.
     """
     cursor.execute(
-        "select version, from_state, to_state, by, reason, at from rule_events where rule_id = %s order by event_id desc",
+        "select version, from_state, to_state, by, reason, at from rule_events where rule_id = %s "
+        "order by event_id desc",
         (rule_id_of(cursor, name),),
     )
     return [Event(*row) for row in cursor.fetchall()]
@@ -169,25 +169,44 @@ def rule_id_of(cursor: Cursor, name: str, *, locked: bool = False) -> int:
     return int(found[0][0])
 
 
-def check_content(cursor: Cursor, content: Content) -> Expression:
-    """Check what the columns' types can't: the expression, its lists, and that an end is in the future.
+def check_condition(cursor: Cursor, when: str, answer: str, lane: str) -> Expression:
+    """Check a condition and the lists that it reads, for what it is meant.
 
     Raises:
-        InvalidError: it names the field and, in an expression, the place.
+        InvalidError: it is wrong, and where.
     """
     try:
-        expression = parse(content.when)
+        expression = parse(when)
     except RuleError as error:
         raise InvalidError(("when",), str(error), error) from None
-    if content.lane == "exception":
-        if content.expires_at is None:
-            raise InvalidError(("expires_at",), "an exception needs the time when it ends")
-        if content.answer == "decline":
-            raise InvalidError(("answer",), "an exception lowers a decision: its answer is approve or challenge")
+    if lane == "exception" and answer == "decline":
+        raise InvalidError(("answer",), "an exception lowers a decision: its answer is approve or challenge")
+    known = {each.name: each for each in get_lists(cursor)} if expression.lists else {}
+    for value, name in expression.lists:
+        if name not in known:
+            raise InvalidError(("when",), str(not_found("list", name, known)))
+        if known[name].about != value:
+            raise InvalidError(("when",), f"list {name} has values of {known[name].about}, not of {value}")
+        if not known[name].needs_approval and (answer == "decline" or lane == "exception"):
+            raise InvalidError(
+                ("when",),
+                f"one person alone can add to list {name}, so it can't decline payments or make exceptions; "
+                "use a list with needs_approval",
+            )
+    return expression
+
+
+def check_content(cursor: Cursor, content: Content) -> None:
+    """Check what the columns' types can't: the condition, its lists, and that an end is in the future.
+
+    Raises:
+        InvalidError: it names the field and, in a condition, the place.
+    """
+    check_condition(cursor, content.when, content.answer, content.lane)
+    if content.lane == "exception" and content.expires_at is None:
+        raise InvalidError(("expires_at",), "an exception needs the time when it ends")
     if content.expires_at is not None and content.expires_at <= datetime.now(UTC):
         raise InvalidError(("expires_at",), "it is in the past")
-    _check_lists(get_lists(cursor), content, expression)
-    return expression
 
 
 def create_rule(cursor: Cursor, name: str, content: Content, by: str, reason: str) -> Version:
@@ -324,22 +343,6 @@ def set_expected_hits(cursor: Cursor, rule_id: int, version: int, hits_per_day: 
 def _no_rule(cursor: Cursor, name: str) -> NotFoundError:
     cursor.execute("select name from rules")
     return not_found("rule", name, (known for (known,) in cursor.fetchall()))
-
-
-def _check_lists(lists: Sequence[List], content: Content, expression: Expression) -> None:
-    known = {each.name: each for each in lists}
-    for value, name in expression.lists:
-        if name not in known:
-            raise InvalidError(("when",), str(not_found("list", name, known)))
-        found = known[name]
-        if found.about != value:
-            raise InvalidError(("when",), f"list {name} has values of {found.about}, not of {value}")
-        if not found.needs_approval and (content.answer == "decline" or content.lane == "exception"):
-            raise InvalidError(
-                ("when",),
-                f"one person alone can add to list {name}, so it can't decline payments or make exceptions; "
-                "use a list with needs_approval",
-            )
 
 
 def _write(cursor: Cursor, rule_id: int, name: str, version: int, content: Content, by: str, reason: str) -> Version:

@@ -80,7 +80,8 @@ def end_suppression(cursor: Cursor, name: str, suppression_id: int) -> Suppressi
     if not found[0][0]:
         raise ConflictError(f"suppression {suppression_id} of rule {name} has ended")
     cursor.execute(
-        f"update suppressions set valid_to = greatest(valid_from, now()) where suppression_id = %s returning {_COLUMNS}",
+        "update suppressions set valid_to = greatest(valid_from, now()) where suppression_id = %s "
+        f"returning {_COLUMNS}",
         (suppression_id,),
     )
     return Suppression(*cursor.fetchall()[0])

@@ -29,8 +29,8 @@ from rules.tree import (
 def predicate(expression: Expression) -> str:
     """The rule's condition as SQL of Trino; NULL where it is unknown.
 
-    The relation has a column for each of `expression.names`, of type double, boolean or varchar and NULL where the value
-    is unknown, and a boolean column `list_column(name, list_name)` for each of `expression.lists`.
+    The relation has a column for each of `expression.names`, of type double, boolean or varchar and NULL where the
+    value is unknown, and a boolean column `list_column(name, list_name)` for each of `expression.lists`.
     """
     return _sql(expression.tree)
 

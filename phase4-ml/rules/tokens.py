@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from rules.catalogue import CATALOGUE
@@ -205,7 +206,7 @@ def _begins_value(token: Token) -> bool:
 
 def _check_order(text: str, tokens: list[Token]) -> None:
     """Neighbours that can't be: a parser would say less clearly what is missing, or read them as something else."""
-    for left, right in zip(tokens, tokens[1:], strict=False):
+    for left, right in pairwise(tokens):
         if _ends_value(left) and _begins_value(right):
             message = f"an operator such as and, = or > is missing before {_shown(right.value)}"
             raise RuleError(message, text, right.offset)

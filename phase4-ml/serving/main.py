@@ -8,7 +8,6 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
 
 from audit.prediction_log import PredictionLog
 from audit.spool import NotRecordedError
@@ -20,8 +19,9 @@ from fastapi_offline import FastAPIOffline
 from fraud_common.logs import set_up_logging
 from fraud_common.settings import load_settings
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from rules.access import People
+from rules.routes import install as install_rules
+from rules.schemas import REQUESTS as RULE_REQUESTS
 
 from serving import metrics
 from serving.api_keys import ApiKeys
@@ -31,19 +31,12 @@ from serving.explain_client import ExplainClient
 from serving.feature_client import FeatureClient
 from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
+from serving.openapi import NO_KEY, REFUSALS, body_of, with_requests
 from serving.predictor import Predictor, policy_of
 from serving.rate_limit import RateLimit, shared_numbers
 from serving.rules_1 import VERSION as RULES_VERSION
 from serving.ruleset_store import RulesetStore
-from serving.schemas import (
-    BatchAnswer,
-    BatchRequest,
-    InvalidAnswer,
-    PaymentRequest,
-    PredictionAnswer,
-    ReadyAnswer,
-    Refusal,
-)
+from serving.schemas import BatchAnswer, BatchRequest, PaymentRequest, PredictionAnswer, ReadyAnswer
 from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, Settings
 
 DESCRIPTION = """Scores card payments for fraud.
@@ -52,20 +45,6 @@ DESCRIPTION = """Scores card payments for fraud.
 `production` in MLflow, and fall-backs for both; rules beside the model decide what happens to the payment. Every
 answer is recorded in the table `predictions`.
 """
-NO_KEY: dict[int | str, dict[str, Any]] = {
-    401: {"model": Refusal, "description": "The API key is missing or wrong."},
-}
-REFUSALS = NO_KEY | {
-    408: {"model": Refusal, "description": "The request did not arrive in time."},
-    413: {"model": Refusal, "description": "The request is too large."},
-    422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
-    429: {"model": Refusal, "description": "The key has used up its rate; `Retry-After` says how long to wait."},
-    503: {
-        "model": Refusal,
-        "description": "Too many large requests at once, or, with AUDIT_FSYNC=on, no record. Try again later.",
-    },
-}
-
 set_up_logging()
 settings = load_settings(Settings)
 # How soon the thread that stores predictions yields to requests.
@@ -103,17 +82,17 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     await explainer.close()
 
 
-def _body_of(model: type[BaseModel]) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 # /docs has all its files from here, so it works without the internet.
 app = FastAPIOffline(redoc_url=None, title="Fraud API", description=DESCRIPTION, version="1", lifespan=_running)
 _keys = ApiKeys(settings.caller_keys, settings.api_internal_key)
 _limit = RateLimit(settings.api_rate_limit, shared_numbers(len(_keys.names))) if settings.api_rate_limit else None
 app.add_middleware(
-    RequestChecks, keys=_keys, limit=_limit, max_bytes=MAX_REQUEST_BYTES, max_seconds=settings.request_seconds
+    RequestChecks,
+    keys=_keys,
+    people=People.of(settings),
+    limit=_limit,
+    max_bytes=MAX_REQUEST_BYTES,
+    max_seconds=settings.request_seconds,
 )
 # The middleware checks the key; this documents it.
 _key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if _keys.required else []
@@ -148,7 +127,7 @@ async def root() -> RedirectResponse:
     response_model=PredictionAnswer,
     responses=REFUSALS,
     dependencies=_key,
-    openapi_extra=_body_of(PaymentRequest),
+    openapi_extra=body_of(PaymentRequest),
 )
 async def predict(request: Request, explain: bool = False) -> Response:
     """Score one payment. Each request makes a new prediction, even for the same transaction_id."""
@@ -161,7 +140,7 @@ async def predict(request: Request, explain: bool = False) -> Response:
     response_model=BatchAnswer,
     responses=REFUSALS,
     dependencies=_key,
-    openapi_extra=_body_of(BatchRequest),
+    openapi_extra=body_of(BatchRequest),
 )
 async def predict_batch(request: Request) -> Response:
     """Score up to 1,000 payments; the answers are in the same order."""
@@ -203,19 +182,5 @@ async def prometheus() -> Response:
     return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
 
 
-_generated = app.openapi
-
-
-def _with_requests() -> dict[str, Any]:
-    """The document with the schemas of requests, which FastAPI does not see: pydantic parses their bytes itself."""
-    document = _generated()
-    models: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (PaymentRequest, "validation"),
-        (BatchRequest, "validation"),
-    ]
-    _, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    document["components"]["schemas"] |= definitions["$defs"]
-    return document
-
-
-app.openapi = _with_requests
+install_rules(app, settings)
+app.openapi = with_requests(app, [PaymentRequest, BatchRequest, *RULE_REQUESTS])

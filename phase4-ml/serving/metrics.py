@@ -157,14 +157,16 @@ RULESET = Gauge(
 )
 _RULE_HITS = Counter(
     "fraud_rule_hits",
-    "Payments for which a rule fired; state is shadow for a live rule too where a user is outside its rollout",
+    "Payments for which a rule fired: live, shadow (also a live rule outside its rollout), or suppressed for the user",
     ["rule", "answer", "state"],
 )
 _RULE_ERRORS = Counter(
     "fraud_rule_errors", "Payments for which a rule raised an error, and so counted as unknown", ["rule"]
 )
 HOLDOUT_PAYMENTS = Counter("fraud_holdout_payments", "Payments that the hold-out let through")
-HOLDOUT_AMOUNT = Counter("fraud_holdout_amount", "Sum of their amounts, in the reference currency where its rate is known")
+HOLDOUT_AMOUNT = Counter(
+    "fraud_holdout_amount", "Sum of their amounts, in the reference currency where its rate is known"
+)
 HOLDOUT_LOSS = Counter("fraud_holdout_expected_loss", "Sum of their amounts times their probability of fraud")
 # A worker's file can't forget a name, so there is an end to them; a restart begins again.
 MAX_RULE_NAMES = 1000

@@ -5,6 +5,7 @@ from pathlib import Path
 from feature_store.settings import HistorySettings
 from fraud_common.settings import MlflowSettings, PostgresSettings, RedisSettings
 from pydantic import Field, field_validator
+from rules.access import RulesSettings
 
 MAX_REQUEST_BYTES = 1_048_576
 MAX_BATCH = 1000
@@ -23,7 +24,7 @@ class ModelSettings(MlflowSettings):
     state_dir: Path = Path("/var/lib/fraud-api")
 
 
-class Settings(HistorySettings, RedisSettings, PostgresSettings, ModelSettings):
+class Settings(HistorySettings, RedisSettings, PostgresSettings, ModelSettings, RulesSettings):
     """How the API serves, and how long it waits for Redis, the explainer and the model registry."""
 
     api_workers: int = Field(default=2, ge=1, le=64)

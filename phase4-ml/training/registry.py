@@ -111,9 +111,7 @@ class ServedModel:
         path = Path(folder)
         described = json.loads((path / "model.json").read_text())
         thresholds = described["thresholds"]
-        return cls(
-            (path / "model.onnx").read_bytes(), described["features"], thresholds["medium"], thresholds["high"]
-        )
+        return cls((path / "model.onnx").read_bytes(), described["features"], thresholds["medium"], thresholds["high"])
 
     def scores(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """The probability of fraud of each row, which has all FEATURES."""

@@ -147,14 +147,20 @@ class Lake:
 
     def add(self, scores: RecordBatch, day: Day, replace: bool) -> None:
         """Commit scores of a day; with `replace`, in the place of all that it has."""
-        write_deltalake(
-            self._scores,
-            RecordBatchReader.from_batches(scores.schema, [scores]),
-            mode="overwrite" if replace else "append",
-            predicate=f"event_date = '{day.day}'" if replace else None,
-            partition_by=["event_date"],
-            storage_options=self._options,
-        )
+        rows = RecordBatchReader.from_batches(scores.schema, [scores])
+        if replace:
+            write_deltalake(
+                self._scores,
+                rows,
+                mode="overwrite",
+                predicate=f"event_date = '{day.day}'",
+                partition_by=["event_date"],
+                storage_options=self._options,
+            )
+        else:
+            write_deltalake(
+                self._scores, rows, mode="append", partition_by=["event_date"], storage_options=self._options
+            )
 
     def retire(self) -> int:
         """Delete the scores of days whose examples are gone; returns how many days that were."""

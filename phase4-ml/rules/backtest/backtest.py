@@ -53,7 +53,9 @@ def run(cursor: Cursor, request: Mapping[str, Any], on_progress: Progress) -> di
     slices = slices_of(first, last, payments_by_day(cursor, first, last, tables.gold))
     cells: list[Cell] = []
     for number, (begin, end) in enumerate(slices):
-        on_progress(0.02 + 0.96 * number / len(slices), f"{begin} to {end}: payments of {len(slices)} parts, {number} done")
+        on_progress(
+            0.02 + 0.96 * number / len(slices), f"{begin} to {end}: payments of {len(slices)} parts, {number} done"
+        )
         cells += _cells(cursor, plan, begin, end, tables)
     on_progress(0.99, "writing the report")
     if not cells:
@@ -73,7 +75,7 @@ def read_plan(cursor: Cursor, asked: Request) -> Plan:
     versions: list[StoredVersion] = []
     if names:
         cursor.execute(
-            "select versions.rule_id, version, name, state, lane, \"when\", answer, queue"
+            'select versions.rule_id, version, name, state, lane, "when", answer, queue'
             " from fraud.public.rule_versions as versions join fraud.public.rules as rules"
             f" on versions.rule_id = rules.rule_id where name in ({', '.join('?' * len(names))})"
             " order by version desc",
@@ -121,11 +123,11 @@ def payments_by_day(cursor: Cursor, first: date, last: date, gold: str) -> dict[
         f"select event_date, count(*) from delta.{gold}.mart_training_examples"
         f" where event_date between date '{first}' and date '{last}' group by event_date",
     )
-    return {day: payments for day, payments in rows}
+    return dict(rows)
 
 
 def slices_of(first: date, last: date, payments: Mapping[date, int]) -> list[tuple[date, date]]:
-    """The days in parts of at most PAYMENTS_AT_ONCE payments, or of one day. Days that have not matured count as usual."""
+    """The days in parts of at most PAYMENTS_AT_ONCE payments, or of one day; those that have not matured count, too."""
     usual = max(payments.values(), default=0)
     starts, so_far = [first], 0
     for day in (first + timedelta(days=n) for n in range((last - first).days + 1)):

@@ -69,9 +69,10 @@ class Cell:
     def of(cls, row: Sequence[Any]) -> "Cell":
         """A row of the query."""
         known = len(DIMENSIONS) + len(MEASURES)
-        *values, examples = row[:known]
+        fields: dict[str, Any] = dict(zip((*DIMENSIONS, *MEASURES), row[:known], strict=True))
+        fields["examples"] = fields["examples"] or ()
         rest = row[known:]
-        return cls(*values, examples or (), tuple(zip(rest[::2], rest[1::2], strict=True)))
+        return cls(**fields, variants=tuple(zip(rest[::2], rest[1::2], strict=True)))
 
     @property
     def is_acted_on(self) -> bool:
@@ -115,9 +116,7 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         "marginal_precision": _rate(_sum(_counted(marginal), _frauds), _sum(_counted(marginal), _payment_count)),
         "recall": _rate(_sum(hits, _frauds), _sum(cells, _frauds)),
         "recall_of_amount": _ratio(_fraud_amount(hits), _fraud_amount(cells)),
-        "false_positives_per_1000": _per_1000(
-            _sum(_counted(hits), _legitimate), _sum(_counted(cells), _payment_count)
-        ),
+        "false_positives_per_1000": _per_1000(_sum(_counted(hits), _legitimate), _sum(_counted(cells), _payment_count)),
         "net_value": _net_value(plan.candidate, marginal, days, costs),
         "curve": _curve(plan, cells, days, costs),
         "change": _change(plan, cells) if plan.before else None,
@@ -254,8 +253,8 @@ def _expected(cells: Sequence[Cell]) -> float | None:
 def _net_value(rule: Rule, marginal: Sequence[Cell], days: int, costs: Costs) -> dict[str, Any]:
     """What the matured hits that change something are worth: the amounts of their frauds, less the cost of acting.
 
-    As in the choice of the model's thresholds: a fraud that is acted upon costs nothing, a missed one its amount. For an
-    exception it is the reverse: what is not done is saved, and frauds that are let through cost their amounts.
+    As in the choice of the model's thresholds: a fraud that is acted upon costs nothing, a missed one its amount. For
+    an exception it is the reverse: what is not done is saved, and frauds that are let through cost their amounts.
     """
     counted = _counted(marginal)
     rank = RANKS[rule.answer]
@@ -285,9 +284,7 @@ def _curve(plan: Plan, cells: Sequence[Cell], days: int, costs: Costs) -> dict[s
         hit = [(cell, *cell.variants[number]) for cell in cells if cell.variants[number][0]]
         counted = [(cell, payments) for cell, payments, _ in hit if cell.counts]
         found = sum(payments for cell, payments in counted if cell.is_fraud)
-        as_marginal = [
-            _part(cell, payments, amount) for cell, payments, amount in hit if changes(cell)
-        ]
+        as_marginal = [_part(cell, payments, amount) for cell, payments, amount in hit if changes(cell)]
         points.append(
             {
                 "threshold": variant.threshold,
@@ -339,10 +336,10 @@ def _bucket(cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def _by_day(
-    hits: Sequence[Cell], changes: Callable[[Cell], bool], first: date, days: int
-) -> list[dict[str, Any]]:
-    table = [{"day": (first + timedelta(days=n)).isoformat(), "hits": 0, "marginal": 0, "frauds": 0} for n in range(days)]
+def _by_day(hits: Sequence[Cell], changes: Callable[[Cell], bool], first: date, days: int) -> list[dict[str, Any]]:
+    table = [
+        {"day": (first + timedelta(days=n)).isoformat(), "hits": 0, "marginal": 0, "frauds": 0} for n in range(days)
+    ]
     for cell in hits:
         row: dict[str, Any] = table[(cell.day - first).days]
         row["hits"] += cell.payments
@@ -360,7 +357,9 @@ def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any
 
     def drawn(chosen: Callable[[Cell], bool]) -> list[dict[str, Any]]:
         rows = (row for cell in cells if chosen(cell) for row in cell.examples)
-        return [dict(zip(names[1:], row[1:], strict=True)) for row in heapq.nlargest(EXAMPLES, rows, lambda row: row[0])]
+        return [
+            dict(zip(names[1:], row[1:], strict=True)) for row in heapq.nlargest(EXAMPLES, rows, lambda row: row[0])
+        ]
 
     return {
         "frauds": drawn(lambda cell: cell.hit and cell.is_fraud),
@@ -391,7 +390,9 @@ def _notes(plan: Plan, cells: Sequence[Cell]) -> list[str]:
         notes.append(f"{payments['without_exchange_rate']:,} payments have no exchange rate, and are in no amount")
     recorded, here = (sum(getattr(cell, name) for cell in cells) for name in ("recorded", "recorded_hits"))
     if recorded != here:
-        notes.append(f"{recorded - here:,} of {recorded:,} hits that serving recorded are none here: lists have changed")
+        notes.append(
+            f"{recorded - here:,} of {recorded:,} hits that serving recorded are none here: lists have changed"
+        )
     if any(rule.expression.lists for rule in plan.rules) and payments["from_history"]:
         notes.append("in history, list membership is as of the payment's own time, and lists are newer than that")
     return notes

@@ -8,8 +8,7 @@ from typing import Any, Self
 from fraud_common.errors import UserError
 
 DEFAULT_DAYS = 30
-# More than the lakehouse keeps by default (LAKEHOUSE_RETENTION_DAYS).
-MOST_DAYS = 400
+MOST_DAYS = 3650
 ANSWERS = ("approve", "challenge", "decline")
 FIELDS = (
     "rule", "version", "when", "threshold", "days", "from", "to", "compare_to", "answer", "queue", "lane"

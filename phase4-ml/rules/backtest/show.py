@@ -21,8 +21,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  instead of {other['name']}, version {other['version'] or '-'}: when {other['when']}"
     yield f"  beside the model and {len(report['others'])} other live rules"
     yield (
-        f"{period['from']} to {period['to']}: {payments['total']:,} payments, {payments['from_predictions']:,} as serving"
-        f" saw them, {payments['from_history']:,} from history; {payments['frauds']:,} known frauds"
+        f"{period['from']} to {period['to']}: {payments['total']:,} payments, {payments['from_predictions']:,} as"
+        f" serving saw them, {payments['from_history']:,} from history; {payments['frauds']:,} known frauds"
     )
     yield ""
     yield f"  {'':<28}{'payments':>12}{'a day':>12}{'amount':>16}{'frauds':>10}{'legitimate':>12}{'unknown':>10}"
@@ -81,11 +81,15 @@ def _apart(report: Mapping[str, Any]) -> Iterator[str]:
     for title in ("declined", "held_out"):
         bucket = report[title]
         if bucket["payments"]:
-            words = f"{bucket['payments']:,} payments, {bucket['hits']:,} hits, precision {_interval(bucket['precision'])}"
+            words = (
+                f"{bucket['payments']:,} payments, {bucket['hits']:,} hits, precision {_interval(bucket['precision'])}"
+            )
             yield _line(title.replace("_", " "), words)
     recorded = report["recorded"]
     if recorded["hits"]:
-        yield _line("recorded when scored", f"{recorded['hits']:,} hits, of which {recorded['hits_here']:,} are hits here")
+        yield _line(
+            "recorded when scored", f"{recorded['hits']:,} hits, of which {recorded['hits_here']:,} are hits here"
+        )
 
 
 def _change(change: Mapping[str, Any] | None) -> Iterator[str]:

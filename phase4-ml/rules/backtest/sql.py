@@ -68,7 +68,41 @@ def query_of(plan: Plan, first: date, last: date, tables: Tables, rates: Iterabl
     Args:
         rates: rows of currency, first day, day after the last one or None, and euros for one unit.
     """
-    names = tuple(dict.fromkeys((*ALWAYS, *plan.names)))
+    variants = plan.curve.variants if plan.curve else ()
+    shown = [name for name in plan.candidate.expression.names if name not in _SHOWN]
+    example = ", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])
+    return f"""{relations_of(plan, first, last, tables, rates)}
+select
+    day, source, label, rule_0 as hit, {"rule_1" if plan.before else "false"} as was_hit,
+    answer, queue, declined, held_out, learned,
+    count(*) as payments,
+    coalesce(sum(amount_ref), 0e0) as amount,
+    count_if(amount_ref is null) as without_rate,
+    coalesce(sum(fraud_probability), 0e0) as score,
+    count(fraud_probability) as scored,
+    count_if(recorded) as recorded,
+    count_if(recorded and rule_0) as recorded_hits,
+    max_by(
+        cast(row({example}) as row({_types(shown)})),
+        {_SHOWN["key"]}, {EXAMPLES}
+    ) filter (where rule_0 or label = 'fraud') as examples{"".join(_counts(n) for n in range(len(variants)))}
+from decided
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"""
+
+
+def relations_of(
+    plan: Plan, first: date, last: date, tables: Tables, rates: Iterable[Sequence[object]], also: Sequence[str] = ()
+) -> str:
+    """The `with` of a query: in the end `decided`, with a row for each payment of the days.
+
+    A row has the payment, the names that the plan's rules read, whether each of them fires (`rule_0`, …), and the
+    decision of the model and the live rules: `answer` (its rank in RANKS) and `queue`.
+
+    Args:
+        rates: as for query_of.
+        also: further names of the catalogue.
+    """
+    names = tuple(dict.fromkeys((*ALWAYS, *plan.names, *also)))
     features = [name for name in names if name not in OWN]
     key = plan.candidate.key
     sources = [f"select * from {_stored_now(features, key, first, last)}"]
@@ -84,7 +118,6 @@ def query_of(plan: Plan, first: date, last: date, tables: Tables, rates: Iterabl
         f",\n        coalesce({predicate(variant.expression)}, false) as variant_{number}"
         for number, variant in enumerate(variants)
     )
-    shown = [name for name in plan.candidate.expression.names if name not in _SHOWN]
     return f"""with
 -- Of several scores of a payment, the first.
 predictions as (
@@ -94,7 +127,7 @@ predictions as (
     ) where copy = 1
 ),
 history as (
-{indent(_history(features, first, last, tables), ' ' * 4)}
+{indent(_history(features, first, last, tables), " " * 4)}
 ),
 joined as (
     select
@@ -125,23 +158,7 @@ checked as (
 decided as (
     select *, {_decided(plan, tables)}
     from checked
-)
-select
-    day, source, label, rule_0 as hit, {"rule_1" if plan.before else "false"} as was_hit,
-    answer, queue, declined, held_out, learned,
-    count(*) as payments,
-    coalesce(sum(amount_ref), 0e0) as amount,
-    count_if(amount_ref is null) as without_rate,
-    coalesce(sum(fraud_probability), 0e0) as score,
-    count(fraud_probability) as scored,
-    count_if(recorded) as recorded,
-    count_if(recorded and rule_0) as recorded_hits,
-    max_by(
-        cast(row({", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])}) as row({_types(shown)})),
-        {_SHOWN["key"]}, {EXAMPLES}
-    ) filter (where rule_0 or label = 'fraud') as examples{"".join(_counts(n) for n in range(len(variants)))}
-from decided
-group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"""
+)"""
 
 
 # What an example shows of each payment, before the values of the rule's names.
@@ -315,16 +332,16 @@ def _membership(number: int, pair: tuple[str, str]) -> str:
     """Whether the value was on a list then; NULL where the value is, or if there is no such list."""
     name, _ = pair
     times = "x -> x.valid_from <= list_time and (x.valid_to is null or list_time < x.valid_to)"
-    return (
-        f",\n        if({name} is not null and list_{number}.there, coalesce(any_match(on_list_{number}.times, {times}),"
-        f" false)) as {list_column(*pair)}"
-    )
+    on_list = f"coalesce(any_match(on_list_{number}.times, {times}), false)"
+    return f",\n        if({name} is not null and list_{number}.there, {on_list}) as {list_column(*pair)}"
 
 
 def _join_list(number: int, pair: tuple[str, str]) -> str:
     name, list_name = pair
     return f"""
-    cross join (select count(*) > 0 as there from fraud.public.lists where list_name = {_quoted(list_name)}) as list_{number}
+    cross join (
+        select count(*) > 0 as there from fraud.public.lists where list_name = {_quoted(list_name)}
+    ) as list_{number}
     left join (
         select value, array_agg(cast(row(valid_from, valid_to) as row(
             valid_from timestamp(6) with time zone, valid_to timestamp(6) with time zone
@@ -390,5 +407,3 @@ def _quoted(text: str) -> str:
 
 def _comma(parts: Iterable[str], spaces: int) -> str:
     return f",\n{' ' * spaces}".join(parts)
-
-

@@ -16,6 +16,7 @@ COSTS = Costs(review=25.0, challenge=1.0, minutes_per_case=6.0)
 RULE = Rule("high", parse("amount > 500"), answer="challenge", queue=True, key=(3, 2))
 BEFORE = replace(RULE, expression=parse("amount > 800"), key=(3, 1))
 PLAN = Plan(RULE, BEFORE, (), curve_of(RULE.expression))
+THRESHOLDS = len(PLAN.curve.variants) if PLAN.curve else 0
 
 
 def cell(**values: Any) -> Cell:
@@ -26,7 +27,7 @@ def cell(**values: Any) -> Cell:
         "queue": False, "declined": False, "held_out": False, "learned": False, "payments": payments,
         "amount": 10.0 * payments, "without_rate": 0, "score": 0.01 * payments, "scored": payments, "recorded": 0,
         "recorded_hits": 0, "examples": (),
-        "variants": tuple((payments if values.get("hit") else 0, values.get("amount", 0.0)) for _ in PLAN.curve.variants),
+        "variants": ((payments if values.get("hit") else 0, values.get("amount", 0.0)),) * THRESHOLDS,
     }  # fmt: skip
     return Cell(**(usual | values))
 
@@ -38,7 +39,10 @@ def row(key: int, name: str) -> list[Any]:
 CELLS = [
     cell(payments=1000),
     # Hits: 6 frauds and 2 legitimate ones that nothing else acts upon, of which the version before had 3 frauds.
-    cell(label="fraud", hit=True, was_hit=True, payments=3, amount=3000.0, score=1.5, examples=[row(5, "f5"), row(9, "f9")]),
+    cell(
+        label="fraud", hit=True, was_hit=True, payments=3, amount=3000.0, score=1.5,
+        examples=[row(5, "f5"), row(9, "f9")],
+    ),
     cell(label="fraud", hit=True, payments=3, amount=1800.0, score=1.2, examples=[row(7, "f7")]),
     cell(hit=True, payments=2, amount=1200.0, score=0.3, day=LAST, examples=[row(1, "l1")]),
     # The model has an analyst look at these 2 already.
@@ -157,7 +161,10 @@ def test_nothing_matured_is_no_precision() -> None:
     ("cells", "note"),
     [
         ([cell(source="unscored", payments=7)], "7 payments have no score"),
-        ([cell(source="history", learned=True, payments=8)], "8 payments are of the period that the model learned from"),
+        (
+            [cell(source="history", learned=True, payments=8)],
+            "8 payments are of the period that the model learned from",
+        ),
         ([cell(label="unknown", payments=9)], "9 payments have not matured"),
         ([cell(without_rate=2, payments=9)], "2 payments have no exchange rate"),
         ([cell(hit=True, recorded=3, recorded_hits=2, payments=3)], "1 of 3 hits that serving recorded are none here"),

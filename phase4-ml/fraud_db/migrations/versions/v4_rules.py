@@ -139,8 +139,8 @@ create index suppressions_of_rule on suppressions (rule_id);
 create index suppressions_by_end on suppressions (valid_to);
 create function check_suppression() returns trigger language plpgsql as $$
 begin
-    if (new.suppression_id, new.rule_id, new.user_id, new.valid_from, new.by, new.reason)
-        is distinct from (old.suppression_id, old.rule_id, old.user_id, old.valid_from, old.by, old.reason)
+    if (new.suppression_id, new.rule_id, new.user_id, new.valid_from, new."by", new.reason)
+        is distinct from (old.suppression_id, old.rule_id, old.user_id, old.valid_from, old."by", old.reason)
         or new.valid_to > old.valid_to or new.valid_to < least(now(), old.valid_to)
     then
         raise exception 'suppression % can only end earlier, and not in the past', old.suppression_id

@@ -177,5 +177,5 @@ def test_a_model_whose_period_is_unknown_says_nothing_of_it(world: World) -> Non
 
 
 def test_without_examples_the_next_step_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no training examples at .*make dbt-run"):
+    with pytest.raises(UserError, match=r"no training examples at .*make dbt-run"):
         Lake(str(tmp_path / "none"), str(tmp_path / "scores"))
