@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fraud_common.errors import Stopping, UserError
+from fraud_common.errors import UserError
 from rules import jobs, worker
 from rules.language import parse
 from rules.runaway import MINIMUM_HITS, TIMES_EXPECTED, LiveRule
@@ -106,8 +106,3 @@ def test_a_cancelled_job_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(worker, "asked", lambda _, __, on_progress: on_progress(0.5, "half"))
     run_job(Settings(), postgres, JOB, threading.Event())  # type: ignore[arg-type]
     assert postgres.asked == []
-
-
-def test_stopping_is_not_a_failure() -> None:
-    """It is an exception of its own, so that no `except UserError` stores it as one."""
-    assert not issubclass(Stopping, UserError)
