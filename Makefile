@@ -61,7 +61,7 @@ addresses: ## The table of addresses and logins
 ports: ## What each published port gives without credentials, tried
 	@infra/scripts/ports.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz chaos dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz rules-parity chaos dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -78,6 +78,8 @@ phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
 fuzz: ## [REQUESTS=5000] [MESSAGES=100000] [SEED=1]: so many generated requests, and messages of each topic; each is used or refused
 	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_MESSAGES="$${MESSAGES:-100000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K="fuzz or mutated" infra/scripts/test.sh 2 4
+rules-parity: ## [ROWS=100000] [RULES=200] [SEED=1]: random rules over random payments; Python and a real Trino agree on each
+	@infra/scripts/rules_parity.sh
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 chaos: ## [ROUNDS=24] [SEED=1] [STACK=running]: kills, stops, freezes and network cuts under load, then everything counted
@@ -111,7 +113,12 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest rules-suggest predict-test redis-features feature-quality world-quality
+.PHONY: rules
+rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
+	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
+
+.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest rules-suggest predict-test redis-features \
+  feature-quality world-quality rules-value
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
@@ -132,3 +139,5 @@ feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what 
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
 world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh
+rules-value: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000]: what the starter rules find, and what they add to the model; no stack
+	@infra/scripts/rules_value.sh
