@@ -1,7 +1,7 @@
 """Backtests as jobs: the oldest that waits is run, its progress and report are stored, and its end is always stored.
 
-The API puts jobs into the table `backtests` (rules/store.py). One worker at a time runs them, under an advisory lock; if
-it is killed, the next one puts its job back, once: a job that ends a worker twice would do so for ever.
+The API puts jobs into the table `backtests` (backtests_table.py). One worker at a time runs them, under an advisory
+lock; if it is killed, the next one puts its job back, once: a job that ends a worker twice would do so for ever.
 """
 
 import json

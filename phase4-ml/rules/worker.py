@@ -40,7 +40,9 @@ WITHOUT_HIT = Gauge(
     "fraud_rule_days_without_hit", "Days since a live rule has fired, or since it became live", ["rule"]
 )
 PAUSED_ITSELF = Counter("fraud_rule_paused_itself", "How often the guard has paused a rule", ["rule"])
-IS_PAUSED = Gauge("fraud_rule_is_paused_by_guard", "1 for a rule that the guard has paused, until it is changed", ["rule"])
+IS_PAUSED = Gauge(
+    "fraud_rule_is_paused_by_guard", "1 for a rule that the guard has paused, until it is changed", ["rule"]
+)
 OUTCOMES = ("done", "failed", "cancelled")
 
 
@@ -94,10 +96,9 @@ def open_connection(settings: PostgresSettings) -> Connection:
 def pause_runaways(postgres: PatientConnection) -> None:
     """Pause each live rule that fires far more than its backtest expects."""
     for rule in postgres.until_answered(runaway.guarded):
-        if rule.is_runaway:
-            if postgres.until_answered(pause, rule):
-                PAUSED_ITSELF.labels(rule.name).inc()
-                log.warning("rule %s, version %s %s", rule.name, rule.version, rule.reason)
+        if rule.is_runaway and postgres.until_answered(pause, rule):
+            PAUSED_ITSELF.labels(rule.name).inc()
+            log.warning("rule %s, version %s %s", rule.name, rule.version, rule.reason)
 
 
 def pause(connection: Connection, rule: runaway.LiveRule) -> bool:
@@ -195,9 +196,7 @@ def finish(connection: Connection, job: jobs.Job, report: dict[str, Any]) -> Non
             )
 
 
-def asked(
-    settings: Settings, request: dict[str, Any], on_progress: Callable[[float, str], None]
-) -> dict[str, Any]:
+def asked(settings: Settings, request: dict[str, Any], on_progress: Callable[[float, str], None]) -> dict[str, Any]:
     """The report of a backtest.
 
     Raises:

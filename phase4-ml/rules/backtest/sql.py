@@ -68,7 +68,41 @@ def query_of(plan: Plan, first: date, last: date, tables: Tables, rates: Iterabl
     Args:
         rates: rows of currency, first day, day after the last one or None, and euros for one unit.
     """
-    names = tuple(dict.fromkeys((*ALWAYS, *plan.names)))
+    variants = plan.curve.variants if plan.curve else ()
+    shown = [name for name in plan.candidate.expression.names if name not in _SHOWN]
+    example = ", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])
+    return f"""{relations_of(plan, first, last, tables, rates)}
+select
+    day, source, label, rule_0 as hit, {"rule_1" if plan.before else "false"} as was_hit,
+    answer, queue, declined, held_out, learned,
+    count(*) as payments,
+    coalesce(sum(amount_ref), 0e0) as amount,
+    count_if(amount_ref is null) as without_rate,
+    coalesce(sum(fraud_probability), 0e0) as score,
+    count(fraud_probability) as scored,
+    count_if(recorded) as recorded,
+    count_if(recorded and rule_0) as recorded_hits,
+    max_by(
+        cast(row({example}) as row({_types(shown)})),
+        {_SHOWN["key"]}, {EXAMPLES}
+    ) filter (where rule_0 or label = 'fraud') as examples{"".join(_counts(n) for n in range(len(variants)))}
+from decided
+group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"""
+
+
+def relations_of(
+    plan: Plan, first: date, last: date, tables: Tables, rates: Iterable[Sequence[object]], also: Sequence[str] = ()
+) -> str:
+    """The `with` of a query: in the end `decided`, with a row for each payment of the days.
+
+    A row has the payment, the names that the plan's rules read, whether each of them fires (`rule_0`, …), and the
+    decision of the model and the live rules: `answer` (its rank in RANKS) and `queue`.
+
+    Args:
+        rates: as for query_of.
+        also: further names of the catalogue.
+    """
+    names = tuple(dict.fromkeys((*ALWAYS, *plan.names, *also)))
     features = [name for name in names if name not in OWN]
     key = plan.candidate.key
     sources = [f"select * from {_stored_now(features, key, first, last)}"]
@@ -84,8 +118,6 @@ def query_of(plan: Plan, first: date, last: date, tables: Tables, rates: Iterabl
         f",\n        coalesce({predicate(variant.expression)}, false) as variant_{number}"
         for number, variant in enumerate(variants)
     )
-    shown = [name for name in plan.candidate.expression.names if name not in _SHOWN]
-    example = ", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])
     return f"""with
 -- Of several scores of a payment, the first.
 predictions as (
@@ -126,23 +158,7 @@ checked as (
 decided as (
     select *, {_decided(plan, tables)}
     from checked
-)
-select
-    day, source, label, rule_0 as hit, {"rule_1" if plan.before else "false"} as was_hit,
-    answer, queue, declined, held_out, learned,
-    count(*) as payments,
-    coalesce(sum(amount_ref), 0e0) as amount,
-    count_if(amount_ref is null) as without_rate,
-    coalesce(sum(fraud_probability), 0e0) as score,
-    count(fraud_probability) as scored,
-    count_if(recorded) as recorded,
-    count_if(recorded and rule_0) as recorded_hits,
-    max_by(
-        cast(row({example}) as row({_types(shown)})),
-        {_SHOWN["key"]}, {EXAMPLES}
-    ) filter (where rule_0 or label = 'fraud') as examples{"".join(_counts(n) for n in range(len(variants)))}
-from decided
-group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"""
+)"""
 
 
 # What an example shows of each payment, before the values of the rule's names.

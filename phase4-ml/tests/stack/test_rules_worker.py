@@ -128,9 +128,10 @@ def test_each_payment_counts_once_whenever_its_label_comes(database: Connection)
     say(database, "after")
     count_all(database)
     count_all(database)
-    assert rows(database, "select hits, queue_hits, amount, expected_frauds, frauds, matured from rule_days") == [
-        (6, 0, 60.0, 1.5, 2, 0)
-    ] * 2
+    assert (
+        rows(database, "select hits, queue_hits, amount, expected_frauds, frauds, matured from rule_days")
+        == [(6, 0, 60.0, 1.5, 2, 0)] * 2
+    )
     assert rows(database, "select decision, queue, payments, frauds from decision_days order by 1") == [
         ("approve", False, 1, 1), ("challenge", False, 6, 2),
     ]  # fmt: skip
