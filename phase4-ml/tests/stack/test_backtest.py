@@ -268,7 +268,7 @@ def test_a_payment_is_counted_once_with_its_label(history: History, add: Add) ->
     assert [each["transaction_id"] for each in examples["frauds"]] == [both.name]
     assert {each["transaction_id"] for each in examples["legitimate"]} == {only_history.name, unscored.name}
     assert [each["transaction_id"] for each in examples["missed"]] == [missed.name]
-    assert examples["frauds"][0]["transactions_1h"] == "0.0"
+    assert examples["frauds"][0]["transactions_1h"] == 0.0
 
 
 def test_declined_and_held_out_payments_are_apart(history: History, add: Add) -> None:
