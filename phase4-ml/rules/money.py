@@ -1,6 +1,6 @@
-"""Amounts in rules: to the cent, and in one currency. The macros in dbt's `macros/money.sql` compute the same doubles.
+"""Amounts in rules, to the cent and in one currency: in Python, and as SQL of Trino over doubles.
 
-Every step is one operation of IEEE 754, so that SQL and Python agree on every bit.
+Every step is one operation of IEEE 754, so that the two agree on every bit.
 """
 
 from math import floor
@@ -24,3 +24,13 @@ def amount_ref(amount: float, rate: float | None) -> float | None:
         rate: euros for one unit of the currency on the payment's day, or None if that is unknown.
     """
     return None if rate is None else to_cents(amount * rate)
+
+
+def to_cents_sql(amount: str) -> str:
+    """`to_cents` of an expression of type double. `amount_ref` is this of the product of amount and rate."""
+    return f"(floor(({amount}) * 1e2 + 5e-1) / 1e2)"
+
+
+def is_round_sql(amount: str) -> str:
+    """`is_round` of an expression of type double."""
+    return f"(mod(floor(({amount}) * 1e2 + 5e-1), 1e3) = 0e0)"

@@ -1,6 +1,6 @@
 """The names of rules, and their values for a payment."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -154,3 +154,14 @@ def test_an_invalid_rate_is_named(row: dict[str, str]) -> None:
 def test_the_seed_can_be_read_and_has_the_euro() -> None:
     assert stored_rates().rate("EUR", AT) == 1.0
     assert facts(currency="EUR", amount=9.99)["amount_ref"] == 9.99
+
+
+def test_periods_have_no_gap() -> None:
+    rows = [("USD", "2026-02-01", "0.5"), ("USD", "2026-01-01", "0.9"), ("EUR", "2000-01-01", "1")]
+    rates = Rates({"currency": currency, "valid_from": day, "rate": rate} for currency, day, rate in rows)
+    january, february = date(2026, 1, 1), date(2026, 2, 1)
+    assert sorted(rates.periods(), key=str) == [
+        ("EUR", date(2000, 1, 1), None, 1.0),
+        ("USD", january, february, 0.9),
+        ("USD", february, None, 0.5),
+    ]
