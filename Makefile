@@ -113,7 +113,12 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest predict-test redis-features feature-quality world-quality
+.PHONY: rules
+rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
+	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
+
+.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest predict-test redis-features feature-quality \
+  world-quality rules-value
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
@@ -132,3 +137,5 @@ feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what 
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
 world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh
+rules-value: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000]: what the starter rules find, and what they add to the model; no stack
+	@infra/scripts/rules_value.sh

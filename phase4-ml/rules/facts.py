@@ -27,7 +27,8 @@ _OF_GROUP = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: each payment has one, and it would take twice the time to make.
+@dataclass(slots=True)
 class RulePayment:
     """What rules know of a payment itself. Optional fields are None, or empty, where the sender gave none."""
 

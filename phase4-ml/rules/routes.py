@@ -20,6 +20,7 @@ from serving.openapi import body_of
 from serving.replay import replay_prediction
 from serving.schemas import Refusal
 from serving.settings import Settings
+from starlette.routing import Route
 
 from rules import backtests_table, lists_table, rulesets, store, suppressions
 from rules.access import Person, Role
@@ -98,6 +99,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     for error in STATUSES:
         app.add_exception_handler(error, _refused)
     app.add_exception_handler(InvalidError, _invalid)
+    app.add_exception_handler(405, _not_allowed)
 
 
 # ---------- rules
@@ -420,6 +422,14 @@ def _content(body: VersionRequest) -> Content:
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     status = STATUSES[type(error)]
     return JSONResponse({"detail": str(error)}, status, {"Retry-After": "5"} if status == 503 else None)
+
+
+async def _not_allowed(request: Request, _: Exception) -> JSONResponse:
+    """Starlette names the methods of a path's first route only, and most paths here have two."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    methods = {method for route in matching for method in route.methods or ()}
+    return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(methods))})
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from rules.refusals import ConflictError, NotFoundError
+from rules.ruleset import MAX_RULES
 from rules.states import IN_FORCE
 
 type Document = dict[str, Any]
@@ -72,10 +73,16 @@ def lock(cursor: Cursor) -> None:
 
 
 def publish(cursor: Cursor, by: str, reason: str) -> int:
-    """Make the ruleset of all versions that are live or shadow now; the caller has the lock. Returns its id."""
+    """Make the ruleset of all versions that are live or shadow now; the caller has the lock. Returns its id.
+
+    Raises:
+        ConflictError: there would be more rules than serving evaluates.
+    """
     cursor.execute(_IN_FORCE)
     names = [column.name for column in cursor.description or ()]
     document: Document = {"rules": [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]}
+    if len(document["rules"]) > MAX_RULES:
+        raise ConflictError(f"more than {MAX_RULES} versions of rules would be live or in shadow; retire some first")
     for rule in document["rules"]:
         rule["expires_at"] = rule["expires_at"].isoformat() if rule["expires_at"] else None
     text = json.dumps(document)

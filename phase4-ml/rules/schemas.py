@@ -3,7 +3,16 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    WithJsonSchema,
+    model_validator,
+)
 from serving.schemas import InvalidField, moment_of
 
 from rules.backtests_table import Backtest
@@ -21,6 +30,11 @@ BIGINT = 2**63 - 1
 MAX_VALUES_AT_ONCE = 1000
 # Of a backtest; as rules/backtest/request.py has it.
 MOST_DAYS = 400
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 2.0 is 2."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _day(value: Any) -> date:
@@ -44,10 +58,13 @@ Reason = Annotated[str, Field(pattern=rf"^{_LINE}{{0,500}}$", description="Why; 
 Value = Annotated[str, Field(pattern=VALUE_PATTERN)]
 Answer = Literal["approve", "challenge", "decline"]
 RolloutPercent = Annotated[
-    int, Field(strict=True, ge=1, le=100, description="For so many of 100 users, always the same ones.")
+    int,
+    Field(strict=True, ge=1, le=100, description="For so many of 100 users, always the same ones."),
+    BeforeValidator(_whole),
 ]
-Number = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-EntryId = Annotated[int, Field(strict=True, ge=1, le=BIGINT)]
+Number = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1), BeforeValidator(_whole)]
+EntryId = Annotated[int, Field(strict=True, ge=1, le=BIGINT), BeforeValidator(_whole)]
+Days = Annotated[int, Field(strict=True, ge=1, le=MOST_DAYS), BeforeValidator(_whole)]
 Moment = Annotated[datetime, PlainValidator(moment_of), WithJsonSchema({"type": "string", "format": "date-time"})]
 Day = Annotated[date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 When = Annotated[
@@ -113,7 +130,7 @@ class RuleRequest(VersionRequest):
 class ValidateRequest(_Request):
     """A condition to check, and what it is for: an exception, or an answer that declines, needs more of its lists."""
 
-    model_config = _examples({"when": "amount > 500 and in_list(user_id, 'blocked-users')"}, {"when": "amount > 500"})
+    model_config = _examples({"when": "amount > 500 and is_night"})
 
     when: When
     lane: Literal["rule", "exception"] = "rule"
@@ -224,9 +241,7 @@ class BacktestRequest(_Request):
     answer: Answer | None = Field(default=None, description="Of the condition; challenge, if it is not given.")
     queue: StrictBool | None = Field(default=None, description="Of the condition or the threshold.")
     lane: Literal["rule", "exception"] | None = Field(default=None, description="Of the condition.")
-    days: int | None = Field(
-        default=None, strict=True, ge=1, le=MOST_DAYS, description="So many days; 30, if there is no from."
-    )
+    days: Days | None = Field(default=None, description="So many days; 30, if there is no from.")
     begin: Day | None = Field(default=None, alias="from", description="The first day, in UTC, instead of days.")
     end: Day | None = Field(
         default=None, alias="to", description="The last day, in UTC; else the newest one whose labels have matured."

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rules import rulesets, store
 from rules.lists_table import create_list
-from rules.refusals import RefusedChangeError
+from rules.refusals import InvalidError, RefusedChangeError
 from rules.schemas import Answer, Name, Note, Owner, RolloutPercent
 from rules.store import Content
 
@@ -129,9 +129,10 @@ def store_starter(cursor: Cursor, starter: Starter, file: Path) -> None:
         for rule in starter.rules:
             what = f"rule {rule.name}"
             _store_rule(cursor, rule)
+    except InvalidError as error:
+        raise UserError(f"{file}: {what}, {error.field[0]}: {error}") from error
     except RefusedChangeError as error:
-        field = f", {error.field[0]}" if getattr(error, "field", ()) else ""
-        raise UserError(f"{file}: {what}{field}: {error}") from error
+        raise UserError(f"{file}: {what}: {error}") from error
     rulesets.publish(cursor, APPROVER, REASON)
 
 

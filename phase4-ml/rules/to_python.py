@@ -78,10 +78,12 @@ def compile_rules(expressions: Sequence[Expression]) -> Evaluate:
 def source(expressions: Sequence[Expression]) -> str:
     """The Python of `compile_rules`."""
     names = {name for expression in expressions for name in expression.names}
-    lists = sorted({list_name for expression in expressions for _, list_name in expression.lists})
+    looked_up = sorted({pair for expression in expressions for pair in expression.lists})
+    lists = sorted({list_name for _, list_name in looked_up})
     lines = ["def evaluate(facts, lists, at):", "    fired = []", "    threw = []"]
     lines += [f"    {name} = facts[{_POSITIONS[name]}]" for name in CATALOGUE if name in names]
     lines += [f"    {_list_variable(name)} = lists.get({name!r})" for name in lists]
+    lines += [f"    {_found_variable(*pair)} = None" for pair in looked_up]
     for position, expression in enumerate(expressions):
         lines += [
             "    try:",
@@ -98,6 +100,17 @@ def _list_variable(list_name: str) -> str:
     return f"_list_{list_name.replace('-', '_')}"
 
 
+def _found_variable(name: str, list_name: str) -> str:
+    return f"_found_{name}{_list_variable(list_name)}"
+
+
+def _found(node: InList) -> str:
+    """Python for whether a value is on a list, which is looked up once, however many rules ask."""
+    found = _found_variable(node.name, node.list_name)
+    looked_up = f"{_list_variable(node.list_name)}.has({node.name}, at)"
+    return f"({found} if {found} is not None else ({found} := {looked_up}))"
+
+
 def _is_true(node: Condition) -> str:
     """Python that is true where the condition is true, and false where it is false or unknown."""
     match node:
@@ -110,8 +123,7 @@ def _is_true(node: Condition) -> str:
         case IsNull(value=value):
             return _or(*(f"not ({known})" for known in _known(value)))
         case InList(name=name, list_name=list_name):
-            found = _list_variable(list_name)
-            return f"({name} is not None and {found} is not None and {found}.has({name}, at))"
+            return f"({name} is not None and {_list_variable(list_name)} is not None and {_found(node)})"
         case Not(condition=condition):
             return _is_false(condition)
         case All(conditions=conditions):
@@ -139,8 +151,7 @@ def _is_false(node: Condition) -> str:
         case IsNull(value=value):
             return _and(*_known(value))
         case InList(name=name, list_name=list_name):
-            found = _list_variable(list_name)
-            return f"({name} is not None and {found} is not None and not {found}.has({name}, at))"
+            return f"({name} is not None and {_list_variable(list_name)} is not None and not {_found(node)})"
         case Not(condition=condition):
             return _is_true(condition)
         case All(conditions=conditions):

@@ -273,7 +273,9 @@ def test_health_and_ready(api: httpx2.Client, healthy: str) -> None:
 
 def test_whatever_is_sent_the_answer_is_documented(healthy: str) -> None:
     command = ["schemathesis", "run", f"{API_URL}/openapi.json", "--max-examples", "60", "--no-color"]
+    # The others are for people with keys, and have a test of their own (test_rules_api.py).
+    command += ["--include-path-regex", "^/(predict|health|ready|metrics)"]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_formats"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:]
-    assert "5 selected / 5 total" in result.stdout
+    assert "5 selected" in result.stdout
