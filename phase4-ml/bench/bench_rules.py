@@ -2,8 +2,9 @@
 
 python phase4-ml/bench/bench_rules.py [--live 50] [--shadow 50]
 
-Times of batches are of this process on the CPU, those of predictions at the wall. Compared are the steps between the score and the line of the audit trail, with all that decisions need (the facts, the
-rules, the decision, the fields of answer and audit row), and the same steps of a release without decisions.
+Times of batches are of this process on the CPU, those of predictions at the wall. Compared are the steps between the
+score and the line of the audit trail, with all that decisions need (the facts, the rules, the decision, the fields of
+answer and audit row), the same without any rule, and the same steps of a release without decisions.
 """
 
 import argparse
@@ -82,7 +83,9 @@ def main() -> None:
                 "rules": {"live": arguments.live, "shadow": arguments.shadow},
                 "hits_per_payment": round(statistics.mean(fired), 3),
                 "prediction_p50_us": {name: round(statistics.median(each) * 1e6, 2) for name, each in single.items()},
-                "batch_of_500_p50_ms": {name: round(statistics.median(each) * 1e3, 2) for name, each in batches.items()},
+                "batch_of_500_p50_ms": {
+                    name: round(statistics.median(each) * 1e3, 2) for name, each in batches.items()
+                },
                 "added_to_a_prediction_p50_us": round(
                     (statistics.median(single["with rules"]) - statistics.median(before)) * 1e6, 2
                 ),
@@ -129,7 +132,9 @@ def undecided(payment: Any) -> bytes:
     return line + orjson.dumps(answer)
 
 
-def a_payment(number: int, generator: random.Random) -> tuple[PaymentRequest, PaymentFeatures, list[float], Rules, float]:
+def a_payment(
+    number: int, generator: random.Random
+) -> tuple[PaymentRequest, PaymentFeatures, list[float], Rules, float]:
     """What `decided` takes of a scored payment."""
     request = PaymentRequest(
         transaction_id=f"t{number}",

@@ -61,10 +61,14 @@ class Scores(Protocol):
     """A model: serving's, or rules-1."""
 
     @property
-    def medium(self) -> float: ...
+    def medium(self) -> float:
+        """From this score on, a payment is in tier medium."""
+        ...
 
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The same of tier high."""
+        ...
 
     def probabilities(self, matrix: NDArray[np.float32]) -> list[float]:
         """The probability of fraud of each row."""

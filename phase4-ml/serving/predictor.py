@@ -45,6 +45,7 @@ from features import (
     milliseconds,
 )
 from numpy.typing import NDArray
+from rules.catalogue import Group
 from rules.decide import Decision, Policy, decide
 from rules.facts import RulePayment, facts_of
 from rules.ruleset import InForce
@@ -68,10 +69,10 @@ UNKNOWN_MERCHANT = MerchantFeatures()
 OTHER_DAYS = timedelta(hours=1)
 NO_REASONS: dict[str, Any] = {"reasons": [], "reasons_status": "not_requested"}
 # Groups of features that fall back to defaults, as rules/catalogue.py names them.
-GROUPS = ("user", "merchant", "novelty", "device")
+GROUPS: tuple[Group, ...] = ("user", "merchant", "novelty", "device")
 NOTHING_KNOWN = frozenset(GROUPS)
-UNKNOWN_USER_GROUPS = frozenset({"user", "novelty"})
-NO_NOVELTY = frozenset({"novelty"})
+UNKNOWN_USER_GROUPS: frozenset[Group] = frozenset({"user", "novelty"})
+NO_NOVELTY: frozenset[Group] = frozenset({"novelty"})
 # In a batch, other requests have their turn after so many payments; for more, the model runs in a thread.
 CHUNK = 50
 
@@ -87,7 +88,7 @@ class PaymentFeatures:
     age_seconds: float | None
     merchant_source: str
     # The groups of features that are defaults because nothing is known; rules see NULL there. In the order of GROUPS.
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class ChosenUser:
     # What only the events of the stream say; else the defaults.
     novelty: Novelty = NOTHING_NEW
     # Of the groups `user` and `novelty`.
-    unknown: frozenset[str] = frozenset()
+    unknown: frozenset[Group] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Decides a stored prediction again, for the route POST /replay/{prediction_id}: Postgres, the model, and rules/replay.py."""
+"""What the route POST /replay/{prediction_id} does: a prediction from Postgres, its model, and rules/replay.py."""
 
 import asyncio
 from contextlib import closing

@@ -34,7 +34,13 @@ def streamed() -> dict[str, Any]:
 
 
 def unknown(found: Found, **payment: Any) -> tuple[str, ...]:
-    payment = {"transaction_id": "new", "user_id": "u1", "amount": 10.0, "merchant_id": "m1", "device_id": "d1"} | payment
+    payment = {
+        "transaction_id": "new",
+        "user_id": "u1",
+        "amount": 10.0,
+        "merchant_id": "m1",
+        "device_id": "d1",
+    } | payment
     return features_of(PaymentRequest(**payment), found, NOW).unknown
 
 
@@ -58,7 +64,10 @@ def without(groups: str) -> tuple[str, ...]:
         (Found(user=USER, merchant=MERCHANT, stream=StreamState(pushed_at=WALL)), "novelty device"),
         (replace(NEW, user=USER, merchant=MERCHANT), "novelty"),
         # Of a merchant whose snapshot is too old only the category is known.
-        (Found(user=USER, merchant=MERCHANT, stream=StreamState(pushed_at=WALL - 49 * HOUR_MS)), "merchant novelty device"),
+        (
+            Found(user=USER, merchant=MERCHANT, stream=StreamState(pushed_at=WALL - 49 * HOUR_MS)),
+            "merchant novelty device",
+        ),
         # What can't be read is unknown.
         (replace(NEW, events=[b"x"]), "user merchant novelty device"),
         (replace(NEW, user=b"{}", stream=StreamState()), "user merchant novelty device"),

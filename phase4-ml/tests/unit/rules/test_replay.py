@@ -17,6 +17,7 @@ from serving.predictor import PaymentFeatures, audit_line, decided, make_answer
 from serving.rules_1 import Rules
 from serving.schemas import PaymentRequest
 
+POLICY = Policy()
 BLOCKED = entry(4, when="in_list(user_id, 'blocked')", answer="decline", queue=True)
 ENTRIES = (
     entry(1, when="amount > 100 and merchant_amount_zscore_30d > 0.1"),
@@ -27,7 +28,7 @@ ENTRIES = (
 BLOCKED_USERS = {"blocked": ListValues([("u9", NOW - timedelta(days=1), None)])}
 
 
-def stored(in_force: InForce, policy: Policy = Policy(), unknown: tuple[str, ...] = (), **payment: Any) -> Stored:
+def stored(in_force: InForce, policy: Policy = POLICY, unknown: tuple[str, ...] = (), **payment: Any) -> Stored:
     """What the table has of a payment that the API has answered."""
     request = PaymentRequest(
         **{"transaction_id": "t1", "user_id": "u1", "merchant_id": "m1", "amount": 200.1, "currency": "USD"} | payment
@@ -94,4 +95,3 @@ def test_features_that_an_earlier_release_did_not_have_are_named() -> None:
     lacking = replace(prediction, features={n: v for n, v in prediction.features.items() if n != "device_users_today"})
     again = replay(Past(lacking, in_force, changed_just_before=False), None)
     assert again.same and "without the features device_users_today" in again.notes[-1]
-
