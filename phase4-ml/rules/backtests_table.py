@@ -49,7 +49,7 @@ def ask(cursor: Cursor, request: dict[str, Any], by: str) -> Backtest:
         request = request | {"version": store.get_version(cursor, rule, version).version}
     if other := request.get("compare_to"):
         store.rule_id_of(cursor, other)
-    if when := request.get("when"):
+    if (when := request.get("when")) is not None:
         store.check_condition(cursor, when, request.get("answer", "challenge"), request.get("lane", "rule"))
     cursor.execute("select count(*) from backtests where state = 'waiting'")
     ((waiting,),) = cursor.fetchall()

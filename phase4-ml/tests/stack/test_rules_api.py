@@ -387,7 +387,7 @@ def test_backtests_are_asked_for_and_cancelled(rules: Rules) -> None:
     asked = rules.post("author", "/backtests", {"rule": "tried", "days": 7}, 201)["backtest"]
     assert asked["request"] == {"rule": "tried", "version": 1, "days": 7} and asked["state"] == "waiting"
     assert rules.post("author", "/backtests", {"threshold": 0.5, "from": "2026-01-01", "to": "2026-01-31"}, 201)
-    for body in ({}, {"rule": "tried", "when": "amount > 1"}, {"when": "amount > 1", "days": 0}, {"version": 1}):
+    for body in ({}, {"rule": "tried", "when": "amount > 1"}, {"when": "", "days": 1}, {"threshold": 1, "days": 0}):
         assert rules.refusal("author", "/backtests", body, 422)
     assert rules.refusal("author", "/backtests", {"when": "amount >"}, 422).startswith("line 1")
     assert rules.refusal("author", "/backtests", {"rule": "trid"}, 404) == "there is no rule trid; similar: tried"
