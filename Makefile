@@ -117,8 +117,8 @@ dbt-docs: ## Serve the documentation of all models until Ctrl-C
 rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
 	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
 
-.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest rules-suggest predict-test redis-features feature-quality \
-  world-quality rules-value
+.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest rules-suggest predict-test redis-features \
+  feature-quality world-quality rules-value
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
