@@ -117,8 +117,8 @@ dbt-docs: ## Serve the documentation of all models until Ctrl-C
 rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
 	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
 
-.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest predict-test redis-features feature-quality \
-  world-quality rules-value
+.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest rules-suggest predict-test redis-features \
+  feature-quality world-quality rules-value
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
@@ -129,6 +129,8 @@ score-examples: ## Scores by the model that serves for the training examples wit
 	docker compose run --rm --no-deps training python3 -m training_runs.client --program score
 rules-backtest: ## RULE=… | WHEN='…' | THRESHOLD=…, [DAYS=30] [FROM=…] [TO=…]: what a rule would have done, and was it right
 	@infra/scripts/rules_backtest.sh
+rules-suggest: ## [DAYS=30]: rules for frauds that neither the model nor a live rule has acted upon, as SQL to edit
+	docker compose run --rm --no-deps training python3 -m training.suggest_rules --days "$${DAYS:-30}"
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
 redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots

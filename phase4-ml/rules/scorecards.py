@@ -141,15 +141,13 @@ with drained as (
                 position, event_time, risk_tier, decision, queue as is_queued, coalesce(held_out, false) as held_out,
                 rule_results
             from predictions
-            where
-                predictions.transaction_id = changed.transaction_id
-                and (position <= (select position from rule_cursor) or position is null)
+            where predictions.transaction_id = changed.transaction_id
             offset 0
-        ) as counted
+        ) as scored
         order by position nulls first
         limit 1
     ) as counted
-    where counted.position is not null and counted.decision is not null
+    where counted.position <= (select position from rule_cursor) and counted.decision is not null
 ), decided as (
     update decision_days as known
     set frauds = known.frauds + moved.frauds

@@ -288,6 +288,8 @@ def s3_options(settings: ScoringSettings) -> dict[str, str]:
         "allow_http": str(settings.s3_endpoint.startswith("http://")).lower(),
         "access_key_id": settings.s3_access_key,
         "secret_access_key": settings.s3_secret_key,
+        # A commit that another writer has made meanwhile is not replaced.
+        "conditional_put": "etag",
     }
 
 

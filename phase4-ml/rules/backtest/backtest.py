@@ -96,6 +96,7 @@ def read_tables(cursor: Cursor, settings: BacktestSettings) -> Tables:
     )
     return Tables(
         gold=settings.gold_schema,
+        silver=settings.silver_schema,
         has_scores=any(table == "example_scores" for table, _ in rows),
         archive_columns=frozenset(column for table, column in rows if table == "predictions_archive"),
         decline_high=settings.decision_decline_high,

@@ -44,9 +44,7 @@ def curve_of(expression: Expression) -> Curve | None:
     variants = []
     for threshold in _thresholds(named.name, current):
         other = replace(constant, value=threshold)
-        varied = (
-            replace(comparison, left=other) if comparison.left is constant else replace(comparison, right=other)
-        )
+        varied = replace(comparison, left=other) if comparison.left is constant else replace(comparison, right=other)
         variants.append(Variant(threshold, replace(expression, tree=_replaced(expression.tree, comparison, varied))))
     return Curve(named.name, current, tuple(variants))
 

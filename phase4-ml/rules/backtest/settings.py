@@ -10,6 +10,7 @@ class BacktestSettings(BaseSettings):
     """The costs that the model's thresholds are chosen by, and what else decides."""
 
     gold_schema: str = Field(default="gold", pattern=r"^[a-z0-9_]+$")
+    silver_schema: str = Field(default="silver", pattern=r"^[a-z0-9_]+$")
     training_review_cost: float = Field(default=25.0, gt=0)
     training_challenge_cost: float = Field(default=1.0, gt=0)
     # How long an analyst needs for a payment.

@@ -119,6 +119,13 @@ def _curve(curve: Mapping[str, Any] | None) -> Iterator[str]:
         )
 
 
+def _fact(value: Any) -> str:
+    """As a rule would write it."""
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _examples(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not rows:
         return
@@ -127,7 +134,7 @@ def _examples(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     others = [name for name in rows[0] if name not in (*EXAMPLE_COLUMNS, "merchant_id", "risk_tier")]
     for row in rows:
         score = "no score" if row["fraud_probability"] is None else f"{row['fraud_probability']:.4f}"
-        facts = " ".join(f"{name}={row[name]}" for name in others)
+        facts = " ".join(f"{name}={_fact(row[name])}" for name in others)
         yield (
             f"    {row['event_time']:.19} {row['transaction_id']} {row['user_id']} {row['amount']:,.2f}"
             f" {row['currency'] or '-'} {score} {facts}".rstrip()

@@ -70,7 +70,7 @@ def query_of(plan: Plan, first: date, last: date, tables: Tables, rates: Iterabl
     """
     variants = plan.curve.variants if plan.curve else ()
     shown = [name for name in plan.candidate.expression.names if name not in _SHOWN]
-    example = ", ".join([*_SHOWN.values(), *(f"cast({name} as varchar)" for name in shown)])
+    example = ", ".join([*_SHOWN.values(), *shown])
     return f"""{relations_of(plan, first, last, tables, rates)}
 select
     day, source, label, rule_0 as hit, {"rule_1" if plan.before else "false"} as was_hit,
@@ -173,6 +173,7 @@ _SHOWN = {
     "fraud_probability": "fraud_probability",
     "risk_tier": "risk_tier",
 }
+_TYPES = {"number": "double", "boolean": "boolean", "text": "varchar"}
 _SHOWN_TYPES = {"key": "bigint", "amount": "double", "fraud_probability": "double"}
 
 
@@ -182,8 +183,8 @@ def shown_names(plan: Plan) -> list[str]:
 
 
 def _types(shown: Sequence[str]) -> str:
-    names = [*_SHOWN, *shown]
-    return ", ".join(f"{name} {_SHOWN_TYPES.get(name, 'varchar')}" for name in names)
+    kinds = [_SHOWN_TYPES.get(name, "varchar") for name in _SHOWN] + [_TYPES[CATALOGUE[name].type] for name in shown]
+    return ", ".join(f"{name} {kind}" for name, kind in zip((*_SHOWN, *shown), kinds, strict=True))
 
 
 def _stored_now(features: Sequence[str], key: tuple[int, int] | None, first: date, last: date) -> str:

@@ -138,6 +138,26 @@ def test_each_payment_counts_once_whenever_its_label_comes(database: Connection)
     assert rows(database, "select count(*) from rule_label_changes") == [(0,)]
 
 
+def test_a_label_that_is_being_stored_meanwhile_counts_once(database: Connection, settings: PostgresSettings) -> None:
+    """For the payment that was counted before, it is a change; for the other one it is there, and the change is not."""
+    rule_id = rule(database, "meanwhile")
+    predict(database, {"name": "counted before", "fired": [rule_id]})
+    with closing(worker.open_connection(settings)) as other, other.cursor() as cursor:
+        for name in ("counted before", "counted after"):
+            cursor.execute(
+                "insert into labels (transaction_id, user_id, is_fraud, event_time, reported_at) "
+                "values (%s, 'u', true, %s, %s)",
+                (name, NEWEST, NEWEST),
+            )
+        count_all(database)
+        assert rows(database, "select hits, frauds from rule_days") == [(1, 0)]
+        other.commit()
+    predict(database, {"name": "counted after", "fired": [rule_id]})
+    count_all(database)
+    assert rows(database, "select hits, frauds from rule_days") == [(2, 2)]
+    assert rows(database, "select sum(frauds) from decision_days") == [(2,)]
+
+
 def test_a_scorecard_has_precision_with_its_interval_and_what_the_model_misses(database: Connection) -> None:
     rule_id = rule(database, "carded", answer="decline")
     by_list = rule(database, "carded-shadow", to="shadow", answer="approve", queue=True)
