@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -258,6 +259,33 @@ def test_a_backtest_is_run_again_once_when_its_worker_is_killed(
     with database, database.cursor() as cursor:
         assert not jobs.finish(cursor, jobs.Job(second, {}), {"hits": 1})
     assert state_of(database, second)[0] == "cancelled"
+
+
+def test_a_worker_that_is_asked_to_stop_lets_its_backtest_wait_again(
+    database: Connection, settings: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an attempt of its own, although the query of Trino has not ended."""
+    stop, asked, answer = threading.Event(), threading.Event(), threading.Event()
+
+    def ask_trino(*_: Any) -> dict[str, Any]:
+        asked.set()
+        answer.wait(30)
+        return {"rule": {"rule_id": None}}
+
+    monkeypatch.setattr(worker, "asked", ask_trino)
+    monkeypatch.setattr(worker, "STOP_SECONDS", 0.1)
+    backtest_id = ask(database, when="amount > 5")
+    running = worker.Backtests(worker.Settings(**settings.model_dump()), stop)
+    running.start()
+    assert asked.wait(10)
+    stop.set()
+    running.end()
+    answer.set()
+    running.join(10)
+    assert state_of(database, backtest_id) == ("waiting", "waits again: the worker was stopped")
+    assert rows(database, "select attempts, report is null from backtests where backtest_id = %s", backtest_id) == [
+        (0, True)
+    ]
 
 
 @contextmanager
