@@ -75,7 +75,7 @@ def main() -> None:
                 at = time.perf_counter()
                 step(payment)
                 single[name].append(time.perf_counter() - at)
-    fired = [len(decided(*payment, rules, Policy()).decision.hits) for payment in payments]
+    fired = [len(decided(*payment, rules, Policy(), datetime.now(UTC)).decision.hits) for payment in payments]
     before = single["without decisions"]
     print(
         json.dumps(
@@ -100,7 +100,7 @@ def main() -> None:
 
 def with_rules(payment: Any, rules: InForce) -> bytes:
     """From the score to the lines of answer and audit row."""
-    scored = decided(*payment, rules, Policy())
+    scored = decided(*payment, rules, Policy(), datetime.now(UTC))
     answer = make_answer(scored, 0.001)
     return audit_line(scored, answer) + orjson.dumps(answer)
 

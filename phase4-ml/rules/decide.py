@@ -48,9 +48,9 @@ class Verdict:
     queue: bool
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens to a payment, and why. Not to be changed: payments without anything special share one."""
+    """What happens to a payment, and why. Payments of which there is nothing special share one."""
 
     answer: Answer
     queue: bool

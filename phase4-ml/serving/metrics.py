@@ -157,7 +157,7 @@ RULESET = Gauge(
 )
 _RULE_HITS = Counter(
     "fraud_rule_hits",
-    "Payments for which a rule fired; state is shadow for a live rule too where a user is outside its rollout",
+    "Payments for which a rule fired: live, shadow (also a live rule outside its rollout), or suppressed for the user",
     ["rule", "answer", "state"],
 )
 _RULE_ERRORS = Counter(

@@ -1,7 +1,7 @@
 """A stored prediction is decided again: the same, or a list of what is different."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def stored(in_force: InForce, policy: Policy = POLICY, unknown: tuple[str, ...] 
     vector[FEATURES.index("device_users_30d")] = np.nan
     features = PaymentFeatures(NOW, vector, "stream", 0.5, "stream", unknown)
     (score,) = Rules().probabilities(vector.reshape(1, -1))
-    scored = decided(request, features, vector.tolist(), Rules(), score, in_force, policy)
+    scored = decided(request, features, vector.tolist(), Rules(), score, in_force, policy, datetime.now(UTC))
     row = orjson.loads(audit_line(scored, make_answer(scored, 0.001)))
     times = {"event_time": NOW, "predicted_at": scored.predicted_at}
     return Stored(**{name: row[name] for name in Stored.__match_args__} | times)
