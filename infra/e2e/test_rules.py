@@ -205,10 +205,10 @@ def test_the_same_person_can_not_approve(author: Person, approver: Person) -> No
     assert not select("select 1 from rule_versions join rules using (rule_id) where name = %s and state = 'live'", name)
 
 
-def backtest(person: Person, rule: str, day: date) -> dict[str, Any]:
-    """The report of a backtest of a rule's first version over one day."""
+def backtest(person: Person, day: date, **what: Any) -> dict[str, Any]:
+    """The report of a backtest over one day."""
     started = time.monotonic()
-    asked = person.post("/backtests", **{"rule": rule, "version": 1, "from": str(day), "to": str(day)})
+    asked = person.post("/backtests", **what, **{"from": str(day), "to": str(day)})
     job = asked["backtest"]["backtest_id"]
 
     def ended() -> Any:
@@ -219,7 +219,7 @@ def backtest(person: Person, rule: str, day: date) -> dict[str, Any]:
     assert found["backtest"]["state"] == "done", found
     report: dict[str, Any] = found["report"]
     payments, hits = report["payments"]["total"], report["hits"]["payments"]
-    print(f"| backtest of {rule} | {payments:,} payments | {hits:,} hits | {time.monotonic() - started:.1f} s |")
+    print(f"| backtest | {what} | {payments:,} payments | {hits:,} hits | {time.monotonic() - started:.1f} s |")
     return report
 
 
@@ -230,7 +230,7 @@ def test_a_backtest_has_the_hits_of_the_live_rule(walk: Walk, author: Person) ->
     ids = [answer["prediction_id"] for answer in walk.counted]
     stored = "select count(*) from predictions where prediction_id = any(%s::uuid[])"
     wait_until(lambda: select(stored, ids) == [(COUNTED,)], "the payments are in Postgres")
-    report = backtest(author, walk.counted_name, NOW.date())
+    report = backtest(author, NOW.date(), rule=walk.counted_name, version=1)
     assert report["hits"]["payments"] == fired
     assert report["recorded"] == {"hits": fired, "hits_here": fired}
 
@@ -240,25 +240,24 @@ def test_a_backtest_has_the_hits_of_a_starter_rule_in_the_stream(author: Person)
     ((day,),) = select(
         "select (max(event_time) at time zone 'UTC')::date - 2 from predictions where transaction_id like %s", "tx-%"
     )
-    ((rule_id, name, fired),) = select(
+    ((rule_id, when, fired),) = select(
         """
         with first as (
             select distinct on (transaction_id) rule_results from predictions
             where (event_time at time zone 'UTC')::date = %s
             order by transaction_id, predicted_at
         )
-        select rule_id, name, (
+        select rule_id, "when", (
             select count(*) from first where rule_results -> 'fired' @> jsonb_build_array(jsonb_build_array(rule_id, 1))
         ) as fired
-        from rule_versions join rules using (rule_id)
+        from rule_versions
         where author = 'starter' and state = 'live' and version = 1 order by fired desc limit 1
         """,
         day,
     )
     assert fired > 0, (rule_id, day)
-    report = backtest(author, name, day)
-    assert report["hits"]["payments"] == fired
-    assert report["recorded"] == {"hits": fired, "hits_here": fired}
+    # By its condition: a backtest of the rule itself would set what the guard against runaways expects of it.
+    assert backtest(author, day, when=when)["hits"]["payments"] == fired
 
 
 def test_a_replay_gives_the_same_decision(walk: Walk, author: Person) -> None:

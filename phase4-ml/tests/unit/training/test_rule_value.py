@@ -70,7 +70,7 @@ def test_the_starter_set_on_a_small_world(capsys: pytest.CaptureFixture[str]) ->
         update={"training_model": "hist_gradient_boosting", "training_minimum_frauds": 1, "training_jobs": 1}
     )
     rules = read_rules(STARTER)
-    print_tables(settings, rules, make_history(3, 400, 45, "cards"))
+    print_tables(settings, rules, make_history(3, 200, 45, "cards"))
     lines = capsys.readouterr().out.splitlines()
     for each in rules:
         assert any(line.startswith(f"| `{each.name}` | {each.state} |") for line in lines)
