@@ -152,7 +152,7 @@ def test_redis_stopped_no_rule_about_novelty_fires(rules: Rules) -> None:
     finally:
         redis.start()
     for answer in answers:
-        assert (answer["feature_source"], answer["rules"], answer["decision"]) == ("default", [], "approve")
+        assert answer["feature_source"] == "default" and name not in answer["rules"]
     *_, unknown = stored(answers[-1]["prediction_id"])
     assert unknown == "user,merchant,novelty,device"
     ok_again()
@@ -174,7 +174,7 @@ def test_postgres_stopped_rules_come_from_disk_also_after_a_restart(rules: Rules
     assert state["status"] == "degraded" and state["ruleset_id"] == ruleset_id
     assert any("postgres does not answer for rules" in each for each in state["degraded"])
     for answer in answers:
-        assert (answer["ruleset_id"], answer["rules"], answer["decision"]) == (ruleset_id, [name], "decline")
+        assert (answer["ruleset_id"], answer["decision"]) == (ruleset_id, "decline") and name in answer["rules"]
     ok_again()
     assert stored(answers[0]["prediction_id"])[:3] == ("decline", True, ruleset_id)
 
