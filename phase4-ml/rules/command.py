@@ -21,6 +21,15 @@ select
         where rule_days.rule_id = rule_versions.rule_id and rule_days.version = rule_versions.version
             and day > (select max(day) from rule_days) - 7
     ),
+    -- As live if it ever was, else as shadow.
+    (
+        select format('%s %% (%s to %s) of %s', round((100 * "precision")::numeric, 1),
+            round((100 * precision_low)::numeric, 1), round((100 * precision_high)::numeric, 1), matured)
+        from rule_scorecards as card
+        where card.rule_id = rule_versions.rule_id and card.version = rule_versions.version and matured > 0
+        order by card.state
+        limit 1
+    ),
     owner, expires_at, expires_at <= now()
 from rule_versions join rules using (rule_id)
 where
@@ -29,7 +38,7 @@ where
 order by array_position(array['live', 'shadow', 'submitted', 'paused', 'draft', 'retired'], state), name, version
 """
 _RULESET = "select ruleset_id, created_at, created_by, reason from rulesets order by ruleset_id desc limit 1"
-HEADER = ("name", "state", "version", "answer", "queue", "hits, 7 days", "owner", "expires")
+HEADER = ("name", "state", "version", "answer", "queue", "hits, 7 days", "precision, matured", "owner", "expires")
 
 
 def table(settings: PostgresSettings) -> str:
@@ -67,12 +76,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _row(
-    name: str, state: str, version: int, lane: str, answer: str, queue: bool, hits: object, owner: str,
-    expires_at: object, expired: bool | None,
+    name: str, state: str, version: int, lane: str, answer: str, queue: bool, hits: object, precision: str | None,
+    owner: str, expires_at: object, expired: bool | None,
 ) -> tuple[str, ...]:  # fmt: skip
     answered = f"{answer} (exception)" if lane == "exception" else answer
     expires = f"{expires_at:%Y-%m-%d}{' (expired)' if expired else ''}" if expires_at else ""
-    return (name, state, str(version), answered, "yes" if queue else "no", f"{hits or 0:,}", owner, expires)
+    counted = (f"{hits or 0:,}", precision or "")
+    return (name, state, str(version), answered, "yes" if queue else "no", *counted, owner, expires)
 
 
 def main() -> None:

@@ -58,6 +58,7 @@ from rules.schemas import (
     ValidateRequest,
     VersionRequest,
 )
+from rules.scorecard import get_scorecards
 from rules.states import State
 from rules.store import Change, Content, Version
 from rules.suppressions import Suppression
@@ -133,12 +134,17 @@ async def post_validate(request: Request) -> ValidAnswer:
 
 @router.get("/rules/{name}", tags=["rules"])
 async def get_rule(request: Request, name: RuleName) -> RuleAnswer:
-    """A rule with all its versions, and the users for whom it does not fire."""
+    """A rule with all its versions, the users for whom it does not fire, and scorecards of what it did."""
     _person(request, Role.VIEWER)
 
     def read(cursor: Cursor) -> RuleAnswer:
         versions = store.versions_of(cursor, name)
-        return RuleAnswer(name=name, versions=versions, suppressions=suppressions.get_suppressions(cursor, name))
+        return RuleAnswer(
+            name=name,
+            versions=versions,
+            suppressions=suppressions.get_suppressions(cursor, name),
+            scorecards=get_scorecards(cursor, name),
+        )
 
     return await _run(request, read)
 

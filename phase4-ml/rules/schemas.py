@@ -18,6 +18,7 @@ from serving.schemas import InvalidField, moment_of
 from rules.backtests_table import Backtest
 from rules.lists_table import Entry, List
 from rules.rulesets import Ruleset
+from rules.scorecard import Scorecard
 from rules.store import Event, Version
 from rules.suppressions import Suppression
 
@@ -293,6 +294,7 @@ class RuleAnswer(BaseModel):
     name: str
     versions: list[Version]
     suppressions: list[Suppression]
+    scorecards: list[Scorecard]
 
 
 class HistoryAnswer(BaseModel):

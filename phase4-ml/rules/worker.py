@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from fraud_common.errors import Stopping, UserError
@@ -30,6 +31,8 @@ from rules.states import STATES
 log = logging.getLogger("rules.worker")
 
 SECONDS_BETWEEN_LOOKS = 1.0
+# Of those that the container has until it is killed.
+STOP_SECONDS = 10.0
 
 RUNNING = Gauge("rules_worker_running", "1 while Postgres answers, and rules are counted")
 BEHIND = Gauge("rules_worker_predictions_behind", "1 while there are stored predictions that are not counted yet")
@@ -62,8 +65,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     for outcome in OUTCOMES:
         BACKTESTS.labels(outcome)
-    runner = threading.Thread(target=run_backtests, args=(settings, stop), name="backtests", daemon=True)
-    runner.start()
+    backtests = Backtests(settings, stop)
+    backtests.start()
     postgres = PatientConnection(lambda: open_connection(settings), stop, RUNNING.set)
     look_at = 0.0
     try:
@@ -75,13 +78,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 postgres.until_answered(scorecards.mature)
                 set_gauges(postgres.until_answered(watch.look))
                 look_at = time.monotonic() + settings.rules_watch_seconds
-            if not runner.is_alive() and not stop.is_set():
+            if not backtests.is_alive() and not stop.is_set():
                 raise RuntimeError("the thread that runs backtests has ended")
             if not more:
                 stop.wait(SECONDS_BETWEEN_LOOKS)
     finally:
         RUNNING.set(0)
-    runner.join()
+    backtests.end()
 
 
 def open_connection(settings: PostgresSettings) -> Connection:
@@ -128,19 +131,39 @@ def set_gauges(watched: watch.Watched) -> None:
         IS_PAUSED.labels(name).set(1)
 
 
-def run_backtests(settings: Settings, stop: threading.Event) -> None:
-    """Run one backtest after the other, until SIGTERM."""
-    postgres = PatientConnection(lambda: open_connection(settings), stop, lambda _: None)
-    try:
-        while not stop.is_set():
-            job = postgres.until_answered(jobs.take)
-            if job:
-                run_job(settings, postgres, job, stop)
-            else:
-                stop.wait(SECONDS_BETWEEN_LOOKS)
-    except Stopping:
-        # A job that was running waits again when the next worker starts.
-        return
+class Backtests(threading.Thread):
+    """Runs one backtest after the other, until the event is set."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        """Nothing runs yet."""
+        super().__init__(name="backtests", daemon=True)
+        self._settings, self._stop_requested = settings, stop
+        self._job: jobs.Job | None = None
+
+    def run(self) -> None:
+        """Take jobs and run them."""
+        postgres = PatientConnection(lambda: open_connection(self._settings), self._stop_requested, lambda _: None)
+        try:
+            while not self._stop_requested.is_set():
+                self._job = postgres.until_answered(jobs.take)
+                if self._job:
+                    run_job(self._settings, postgres, self._job, self._stop_requested)
+                else:
+                    self._stop_requested.wait(SECONDS_BETWEEN_LOOKS)
+        except Stopping:
+            # Postgres did not answer: the next worker finds the job.
+            return
+
+    def end(self) -> None:
+        """Wait for a moment until it ends; a query of Trino may take longer, and then its job waits again.
+
+        Raises:
+            psycopg2.Error: Postgres does not answer; the next worker finds the job.
+        """
+        self.join(STOP_SECONDS)
+        if self.is_alive() and self._job:
+            with closing(open_connection(self._settings)) as connection:
+                jobs.put_back(connection, self._job)
 
 
 def run_job(settings: Settings, postgres: PatientConnection, job: jobs.Job, stop: threading.Event) -> None:

@@ -8,19 +8,18 @@ two thirds of the days, and shown if they hold up on the last third. Nothing is 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 from fraud_common.errors import UserError, one_line_errors
 from fraud_common.settings import load_settings
 from fraud_common.trino import query, trino_cursor
-from rules.backtest.backtest import payments_by_day, period, read_tables, slices_of
-from rules.backtest.plan import Plan, Rule, plan_of
+from rules.backtest.backtest import payments_by_day, period, read_plan, read_tables, slices_of
+from rules.backtest.plan import Plan, Rule
 from rules.backtest.request import MOST_DAYS, Request
 from rules.backtest.settings import BacktestSettings
 from rules.backtest.sql import Tables, relations_of
@@ -74,7 +73,7 @@ class Source:
         """Read which tables and which live rules there are."""
         self._cursor = cursor
         self.tables: Tables = read_tables(cursor, settings)
-        self.live = _live_rules(cursor)
+        self.live = read_plan(cursor, Request(when=_NOTHING.text)).live
 
     def passed(self, days: Days, found: Sequence[Expression]) -> Passed:
         """Count what nothing acted upon, and what each of these rules hits of it."""
@@ -169,12 +168,6 @@ def shown(suggestions: Sequence[Suggestion], passed: Passed, learn: Days, later:
             "",
         ]
     return "\n".join(lines).rstrip()
-
-
-def _live_rules(cursor: Cursor) -> tuple[Rule, ...]:
-    newest = query(cursor, "select json_format(document) from fraud.public.rulesets order by ruleset_id desc limit 1")
-    document = json.loads(newest[0][0]) if newest else {}
-    return plan_of(Request(when=_NOTHING.text), [], document, datetime.now(UTC)).live
 
 
 def _days(text: str) -> int:

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +24,8 @@ from predictions import line
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg2.extensions import connection as Connection
 from rules import jobs, runaway, scorecards, store, watch, worker
+from rules.command import table
+from rules.scorecard import get_scorecards
 from rules.store import Content
 from serving_stack import wait_until
 
@@ -158,7 +162,9 @@ def test_a_label_that_is_being_stored_meanwhile_counts_once(database: Connection
     assert rows(database, "select sum(frauds) from decision_days") == [(2,)]
 
 
-def test_a_scorecard_has_precision_with_its_interval_and_what_the_model_misses(database: Connection) -> None:
+def test_a_scorecard_has_precision_with_its_interval_and_what_the_model_misses(
+    database: Connection, settings: PostgresSettings
+) -> None:
     rule_id = rule(database, "carded", answer="decline")
     by_list = rule(database, "carded-shadow", to="shadow", answer="approve", queue=True)
     results = {"fired": [[rule_id, 1]], "shadow": [[by_list, 1]], "threw": [], "suppressed": []}
@@ -183,6 +189,11 @@ def test_a_scorecard_has_precision_with_its_interval_and_what_the_model_misses(d
     )  # fmt: skip
     assert live["expected_precision"] == live["matured_expected_precision"] == 0.25
     assert (live["marginal_hits"], live["marginal_precision"]) == (10, 0.1), "the model declines the others"
+    with database, database.cursor() as cursor:
+        (answered,) = get_scorecards(cursor, "carded")
+    assert asdict(answered).items() <= live.items()
+    (line_of_rule,) = [line for line in table(settings).splitlines() if line.startswith("carded  ")]
+    assert "10.0 % (4.0 to 23.1) of 40" in line_of_rule
     shadow = card(database, "carded-shadow", "shadow")
     assert (shadow["hits"], shadow["marginal_hits"]) == (40, 10), "the model queues the others"
 
@@ -258,6 +269,33 @@ def test_a_backtest_is_run_again_once_when_its_worker_is_killed(
     with database, database.cursor() as cursor:
         assert not jobs.finish(cursor, jobs.Job(second, {}), {"hits": 1})
     assert state_of(database, second)[0] == "cancelled"
+
+
+def test_a_worker_that_is_asked_to_stop_lets_its_backtest_wait_again(
+    database: Connection, settings: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an attempt of its own, although the query of Trino has not ended."""
+    stop, asked, answer = threading.Event(), threading.Event(), threading.Event()
+
+    def ask_trino(*_: Any) -> dict[str, Any]:
+        asked.set()
+        answer.wait(30)
+        return {"rule": {"rule_id": None}}
+
+    monkeypatch.setattr(worker, "asked", ask_trino)
+    monkeypatch.setattr(worker, "STOP_SECONDS", 0.1)
+    backtest_id = ask(database, when="amount > 5")
+    running = worker.Backtests(worker.Settings(**settings.model_dump()), stop)
+    running.start()
+    assert asked.wait(10)
+    stop.set()
+    running.end()
+    answer.set()
+    running.join(10)
+    assert state_of(database, backtest_id) == ("waiting", "waits again: the worker was stopped")
+    assert rows(database, "select attempts, report is null from backtests where backtest_id = %s", backtest_id) == [
+        (0, True)
+    ]
 
 
 @contextmanager
