@@ -90,7 +90,7 @@ def test_trino_reads_the_scores_of_the_examples_that_it_has_written(settings: Sc
 
 
 def test_its_user_reads_no_other_table(settings: ScoringSettings) -> None:
-    with pytest.raises(Exception, match="(?i)denied|forbidden|403"):
+    with pytest.raises(Exception, match=r"(?i)denied|forbidden|403"):
         Lake(
             f"s3://lakehouse/{settings.gold_schema}/mart_training_examples",
             "s3://lakehouse/gold/example_scores",
