@@ -25,7 +25,7 @@ from rules.backtest.sql import Tables, query_of
 from rules.rates import stored_rates
 
 # Payments of one query: what Trino joins then fits into its memory, and there is progress to show.
-PAYMENTS_AT_ONCE = 400_000
+PAYMENTS_AT_ONCE = 600_000
 OUT_OF_MEMORY = ("EXCEEDED_LOCAL_MEMORY_LIMIT", "EXCEEDED_GLOBAL_MEMORY_LIMIT", "CLUSTER_OUT_OF_MEMORY")
 
 type Progress = Callable[[float, str], None]

@@ -113,6 +113,7 @@ def test_batch_is_the_same_as_one_by_one_in_the_same_order(api: httpx2.Client) -
     for number in (0, 250, 999):
         alone = post(api, payments[number])
         same = ("fraud_probability", "risk_tier", "model_version", "feature_source", "feature_age_seconds")
+        same += ("decision", "queue", "rules", "ruleset_id")
         assert {name: alone[name] for name in same} == {name: answers[number][name] for name in same}
 
 

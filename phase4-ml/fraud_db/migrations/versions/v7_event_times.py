@@ -15,6 +15,8 @@ revision = "7"
 down_revision = "6"
 
 INDEX = "predictions_of_event_time"
+# New rows are in the index soon, and not only after a vacuum.
+RANGES = "using brin (event_time) with (autosummarize = on)"
 DAYS = "select inhrelid::regclass::text from pg_inherits where inhparent = 'predictions'::regclass order by 1"
 NOT_VALID = "select count(*) from pg_index where indexrelid = to_regclass(:name) and not indisvalid"
 LOCK_ATTEMPTS = 150
@@ -29,13 +31,13 @@ def upgrade() -> None:
             if op.get_bind().execute(text(NOT_VALID), {"name": name}).scalar():
                 op.execute(f"drop index concurrently {name}")
             index = name.rpartition(".")[2]
-            op.execute(f"create index concurrently if not exists {index} on {day} using brin (event_time)")
+            op.execute(f"create index concurrently if not exists {index} on {day} {RANGES}")
     # A moment, but it waits for every query on the table, and behind it others wait: so in short attempts.
     for attempt in range(LOCK_ATTEMPTS):
         try:
             with op.get_bind().begin_nested():
                 op.execute("set local lock_timeout = '2s'")
-                op.execute(f"create index {INDEX} on predictions using brin (event_time)")
+                op.execute(f"create index {INDEX} on predictions {RANGES}")
             return
         except OperationalError as error:
             if not isinstance(error.orig, LockNotAvailable | DeadlockDetected) or attempt == LOCK_ATTEMPTS - 1:
