@@ -256,7 +256,7 @@ def test_a_payment_is_counted_once_with_its_label(history: History, add: Add) ->
     later = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     add(both.line(), twice.line(), twice.line(predicted_at=later, amount=1.0))
     report = run(when="amount > 500 and (fraud_probability < 0.5 or transactions_1h = 0)")
-    assert report["payments"] | {"frauds": 2} == {
+    assert report["payments"] == {
         "total": 5, "from_predictions": 2, "from_history": 3, "without_score": 1, "learned_from": 1, "frauds": 2,
         "unknown_labels": 1, "declined": 0, "held_out": 0, "without_exchange_rate": 0,
     }  # fmt: skip
