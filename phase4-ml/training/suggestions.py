@@ -1,6 +1,6 @@
-"""Rules that a shallow decision tree finds in payments that nothing acted upon: paths to leaves, as editable SQL. Pure.
+"""Rules that a shallow decision tree finds in payments that nothing acted upon: paths to nodes, as editable SQL. Pure.
 
-A tree of depth 3 is fitted, its best leaf becomes a rule of at most three conditions, the payments that the rule covers
+A tree of depth 3 is fitted, its best node becomes a rule of at most three conditions, the payments that the rule covers
 are taken away, and the next tree is fitted to the rest (sequential covering; Fürnkranz, 1999: Separate-and-conquer rule
 learning). Thresholds are rounded, so that a person reads them; what a rule is worth is counted afterwards, as written.
 """
@@ -148,38 +148,37 @@ def best(suggestions: Sequence[Suggestion], share_of_frauds: float, challenge_co
 
 
 def _best_path(missed: Missed, seed: int) -> list[Condition]:
-    """The conditions of the leaf with the highest precision that chance leaves it; empty if no leaf has any."""
-    # A leaf of nothing but frauds, if there are so many, is the smallest one that is worth a rule.
+    """The conditions of the best node, inner ones too; empty if no node is better than all payments together.
+
+    The best one has the largest product of its frauds and its precision, by the lower end of the interval. The most
+    precise one would be the best of seventy random divisions, which finds few frauds, and by chance few others.
+    """
     tree = DecisionTreeClassifier(max_depth=MAX_DEPTH, min_samples_leaf=MIN_FRAUDS, random_state=seed)
     filled = np.nan_to_num(missed.values, nan=_UNKNOWN)
     tree.fit(filled, missed.is_fraud, sample_weight=missed.weight)
-    if tree.tree_.node_count == 1:
+    # For each payment, the nodes that it passes.
+    passes = tree.decision_path(filled)
+    frauds = passes.T @ missed.is_fraud.astype(float)
+    payments = passes.T @ missed.weight
+    lowest = {
+        node: wilson(frauds[node], payments[node])[0] for node in range(1, len(frauds)) if frauds[node] >= MIN_FRAUDS
+    }
+    better = [node for node in lowest if lowest[node] > frauds[0] / payments[0]]
+    if not better:
         return []
-    leaf_of = tree.apply(filled)
-    paths = _paths(tree)
-
-    def lowest_precision(leaf: int) -> float:
-        here = leaf_of == leaf
-        frauds = int(missed.is_fraud[here].sum())
-        if frauds < MIN_FRAUDS:
-            return 0.0
-        return wilson(frauds, float(missed.weight[here].sum()))[0]
-
-    chosen = max(paths, key=lowest_precision)
-    if lowest_precision(chosen) <= np.average(missed.is_fraud, weights=missed.weight):
-        return []
-    return _merged(paths[chosen])
+    chosen = max(better, key=lambda node: frauds[node] * lowest[node])
+    return _merged(_paths(tree)[chosen])
 
 
 def _paths(tree: DecisionTreeClassifier) -> dict[int, list[Condition]]:
-    """The conditions from the root to each leaf."""
+    """The conditions from the root to each node."""
     nodes = tree.tree_
     paths: dict[int, list[Condition]] = {}
     waiting: list[tuple[int, list[Condition]]] = [(0, [])]
     while waiting:
         node, path = waiting.pop()
+        paths[node] = path
         if nodes.children_left[node] == nodes.children_right[node]:
-            paths[node] = path
             continue
         name, threshold = NAMES[nodes.feature[node]], float(nodes.threshold[node])
         waiting.append((nodes.children_left[node], [*path, Condition(name, False, threshold)]))
