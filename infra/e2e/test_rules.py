@@ -180,15 +180,18 @@ def test_the_audit_row_names_the_ruleset_that_decided(walk: Walk) -> None:
     )
     answers = {answer.body["prediction_id"]: answer for answer in walk.load.answers}
     in_shadow = 0
+    assert len(rows) >= len(answers)
     for prediction_id, ruleset_id, decision, queue, results in rows:
-        answer = answers[prediction_id]
+        # One that was answered when the load had ended is not among the answers.
+        if (answer := answers.get(prediction_id)) is None:
+            continue
         body = answer.body
         assert (ruleset_id, decision, queue) == (body["ruleset_id"], body["decision"], body["queue"])
         assert ([walk.rule_id, 1] in results["fired"]) == (walk.name in body["rules"])
         shadow = [walk.rule_id, 1] in results["shadow"]
         assert not shadow or at_merchant(walk, answer)
         in_shadow += shadow
-    assert len(rows) >= len(answers) and in_shadow > 0
+    assert in_shadow > 0
     print(f"| rules | {len(rows):,} audit rows | have the ruleset and the decision of their answer |")
 
 
@@ -248,7 +251,8 @@ def test_a_backtest_has_the_hits_of_a_starter_rule_in_the_stream(author: Person)
             order by transaction_id, predicted_at
         )
         select rule_id, "when", (
-            select count(*) from first where rule_results -> 'fired' @> jsonb_build_array(jsonb_build_array(rule_id, 1))
+            select count(*) from first, jsonb_array_elements(rule_results -> 'fired') as hit
+            where hit = jsonb_build_array(rule_id, 1)
         ) as fired
         from rule_versions
         where author = 'starter' and state = 'live' and version = 1 order by fired desc limit 1
