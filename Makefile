@@ -7,12 +7,13 @@ SHELL := /bin/bash
 PHASE1 := kafka schema-registry producer
 PHASE2 := $(PHASE1) minio spark-master spark-worker spark-streaming
 PHASE3 := $(PHASE2) trino postgres airflow-metrics airflow-api-server airflow-scheduler airflow-dag-processor airflow-triggerer
-PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality shadow training explainer
+PHASE4 := $(PHASE3) mlflow redis fraud-api feature-stream scorer model-quality rules-worker shadow training explainer
 PHASE5 := $(PHASE4) kafka-exporter drift redis-exporter postgres-exporter alertmanager prometheus superset
 
 # What a person passes to a command travels by environment, never through a shell, and without make's own $ expansion.
 ARGUMENTS := FILE MAP CHECK START LAST REASON STAGE OFFSET ALL SET FORCE GO SELECT FULL USER_ID MINUTES LABEL_MINUTES TO FROM \
-  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK
+  K PARTS UPGRADE SEEDS DAYS USERS PROFILE PERMUTATIONS ROUNDS SEED STACK \
+  RULE RULE_VERSION WHEN ANSWER QUEUE COMPARE_TO THRESHOLD
 $(foreach name,$(ARGUMENTS),$(eval override export $(name) := $$(value $(name))))
 
 .PHONY: help
@@ -60,7 +61,7 @@ addresses: ## The table of addresses and logins
 ports: ## What each published port gives without credentials, tried
 	@infra/scripts/ports.sh
 
-.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz chaos dashboards lint e2e bench lock
+.PHONY: test unit phase1-test phase2-test phase3-test phase4-test phase5-test phase2-drills fuzz rules-parity chaos dashboards lint e2e bench lock
 test: ## [K=name]: all tests, in Docker, against real services that start once
 	@infra/scripts/test.sh
 unit: ## [K=name]: every test that needs no service, in one container, under a minute once it is built
@@ -77,6 +78,8 @@ phase5-test: ## [K=name]: the tests of phase 5
 	@infra/scripts/test.sh 5
 fuzz: ## [REQUESTS=5000] [MESSAGES=100000] [SEED=1]: so many generated requests, and messages of each topic; each is used or refused
 	@FUZZ_REQUESTS="$${REQUESTS:-5000}" FUZZ_MESSAGES="$${MESSAGES:-100000}" FUZZ_SEED="$${SEED:-1}" PYTEST=--capture=no K="fuzz or mutated" infra/scripts/test.sh 2 4
+rules-parity: ## [ROWS=100000] [RULES=200] [SEED=1]: random rules over random payments; Python and a real Trino agree on each
+	@infra/scripts/rules_parity.sh
 phase2-drills: ## kill -9 of driver, executor, broker and MinIO, three times each under load, and the table of counts
 	@CRASH_ROUNDS=3 PYTEST=--capture=no K="exactly_once or hundred_thousand" infra/scripts/test.sh 2
 chaos: ## [ROUNDS=24] [SEED=1] [STACK=running]: kills, stops, freezes and network cuts under load, then everything counted
@@ -110,13 +113,24 @@ dbt-test: ## [SELECT=…]: test the data now
 dbt-docs: ## Serve the documentation of all models until Ctrl-C
 	@infra/scripts/dbt_docs.sh
 
-.PHONY: ml-train ml-models ml-rollback predict-test redis-features feature-quality world-quality
+.PHONY: rules
+rules: ## All rules: state, answer, hits of the last seven days, owner, expiry
+	@docker compose --progress quiet run --rm --no-deps fraud-db-init python3 -m rules.command
+
+.PHONY: ml-train ml-models ml-rollback score-examples rules-backtest rules-suggest predict-test redis-features \
+  feature-quality world-quality rules-value
 ml-train: ## A training run now: trains, compares with Production, promotes under the rules
 	docker compose run --rm --no-deps training python3 -m training_runs.client
 ml-models: ## All model versions: stage, metrics, age
 	docker compose run --rm --no-deps training python3 -m training.models list
 ml-rollback: ## Back to the model that was Production before
 	docker compose run --rm --no-deps training python3 -m training.models rollback
+score-examples: ## Scores by the model that serves for the training examples without one, for backtests of rules
+	docker compose run --rm --no-deps training python3 -m training_runs.client --program score
+rules-backtest: ## RULE=… | WHEN='…' | THRESHOLD=…, [DAYS=30] [FROM=…] [TO=…]: what a rule would have done, and was it right
+	@infra/scripts/rules_backtest.sh
+rules-suggest: ## [DAYS=30]: rules for frauds that neither the model nor a live rule has acted upon, as SQL to edit
+	docker compose run --rm --no-deps training python3 -m training.suggest_rules --days "$${DAYS:-30}"
 predict-test: ## One prediction, printed
 	@infra/scripts/predict_test.sh
 redis-features: ## [USER_ID=…]: feature keys, and one decoded value of each kind, of stream and snapshots
@@ -125,3 +139,5 @@ feature-quality: ## [PARTS="groups live"] [MINUTES=15] [LABEL_MINUTES=60]: what 
 	@infra/scripts/feature_quality.sh --minutes "$${MINUTES:-15}" --label-minutes "$${LABEL_MINUTES:-60}"
 world-quality: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000] [PROFILE=cards] [FEATURE_GROUPS=1]: what a model reaches in simulated worlds; no stack
 	@infra/scripts/world_quality.sh
+rules-value: ## [SEEDS="42 1"] [DAYS=45] [USERS=20000]: what the starter rules find, and what they add to the model; no stack
+	@infra/scripts/rules_value.sh

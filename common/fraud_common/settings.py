@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings
 
 from fraud_common.errors import UserError
 
+# The ends of names whose values no message repeats.
+_SECRETS = ("_KEY", "_KEYS", "_PASSWORD", "_SECRET")
+
 
 class KafkaSettings(BaseSettings):
     """The broker."""
@@ -78,4 +81,6 @@ def _explain(wrong: Any) -> str:
     name = str(wrong["loc"][0]).upper()
     if wrong["type"] == "missing":
         return f"{name} is not set; set it in .env"
-    return f"{name}={wrong['input']}: {wrong['msg'].removeprefix('Value error, ')}; correct it in .env"
+    # Logs are read by more people than .env is.
+    given = name if name.endswith(_SECRETS) else f"{name}={wrong['input']}"
+    return f"{given}: {wrong['msg'].removeprefix('Value error, ')}; correct it in .env"

@@ -27,6 +27,7 @@ VICTIMS = (
     "postgres",
     "producer",
     "redis",
+    "rules-worker",
     "schema-registry",
     "scorer",
     "spark-master",

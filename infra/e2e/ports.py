@@ -59,7 +59,10 @@ def tries_of_the_api(keys: bool) -> tuple[Try, ...]:
     """The API asks for a key if it has any. A payment without fields is refused after the key is checked."""
     should_be = REFUSED if keys else OPEN
     pages = [Try(what, path, should_be) for what, path in API_PAGES]
-    return (Try("that it is alive", "/health", OPEN), *pages, Try("scores", "/predict", should_be, "POST", "{}", JSON))
+    scores = Try("scores", "/predict", should_be, "POST", "{}", JSON)
+    # People have keys of their own, whether callers need one or not.
+    rules = [Try(what, f"/{what}", REFUSED) for what in ("rules", "lists", "rulesets", "backtests")]
+    return (Try("that it is alive", "/health", OPEN), *pages, scores, *rules)
 
 
 def tries(service: str, inside: int, api_has_keys: bool) -> tuple[Try, ...] | None:

@@ -142,7 +142,7 @@ def test_every_chart_of_superset_has_data() -> None:
     with superset() as client:
         boards = client.get("/api/v1/dashboard/").raise_for_status().json()["result"]
         titles = {board["dashboard_title"] for board in boards}
-        assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed"}
+        assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed", "Decisions and Rules"}
         for board in boards:
             charts = client.get(f"/api/v1/dashboard/{board['id']}/charts").raise_for_status().json()["result"]
             # Several at once, as a browser does.

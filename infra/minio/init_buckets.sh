@@ -25,5 +25,6 @@ service_user() {
 service_user spark "$SPARK_S3_SECRET"
 service_user trino "$TRINO_S3_SECRET"
 service_user mlflow "$MLFLOW_S3_SECRET"
+service_user training "$TRAINING_S3_SECRET"
 # Metrics only.
 service_user prometheus "$PROMETHEUS_S3_SECRET"

@@ -35,6 +35,7 @@ look() { if grep -qx "$1" <<<"$running"; then printf '  %s\n' "$2"; fi; }
 printf '\n  Look at first:\n'
 if grep -qx fraud-api <<<"$running"; then
   look fraud-api "make predict-test: one payment scored; $(api_url)/docs has the rest"
+  look fraud-api "make rules: the rules that decide beside the model; docs/rules.md says how to change them"
   look superset "http://$login:$(env_value SUPERSET_PORT)/dashboard/list/: the Real-Time Risk Feed, payments as they are scored"
   look prometheus "http://$no_login:$(env_value PROMETHEUS_PORT)/classic/alerts: what would be wrong, and the runbook line for it"
 else

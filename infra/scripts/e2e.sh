@@ -39,18 +39,19 @@ timed "make dlq-show" make --no-print-directory dlq-show LAST=3
 timed "make dlq-redrive, a dry run" make --no-print-directory dlq-redrive ALL=1
 timed "make kafka-lag" make --no-print-directory kafka-lag
 build_test_images ingestion spark airflow fraud-api kafka-exporter
-# checks IMAGE PHASE: the checks and drills of a phase, in the image that has what they need.
-checks() { run_in_stack "$1" python3 -m pytest "infra/e2e/test_phase$2.py" -vv --durations=0 --capture=no | tee "reports/e2e-phase$2.log"; }
-timed "checks of phase 1" checks ingestion-test 1
-timed "checks and drills of phases 1 and 2" checks spark-test 2
+# checks IMAGE WHAT: the checks and drills of a phase or of the rules, in the image that has what they need.
+checks() { run_in_stack "$1" python3 -m pytest "infra/e2e/test_$2.py" -vv --durations=0 --capture=no | tee "reports/e2e-$2.log"; }
+timed "checks of phase 1" checks ingestion-test phase1
+timed "checks and drills of phases 1 and 2" checks spark-test phase2
 docker compose --progress quiet start producer
 # Every run of the pipeline tests all the data; this is the command.
 timed "make dbt-test" make --no-print-directory dbt-test SELECT=mart_hourly_metrics
-timed "checks and drills of phase 3" checks airflow-test 3
+timed "checks and drills of phase 3" checks airflow-test phase3
 # From here on with a wave of card testing, which the alert on the fraud rate must see in the end.
 FRAUD_BURST=1 docker compose --progress quiet up --detach --no-deps producer
 timed "make redis-features" make --no-print-directory redis-features
-timed "checks and drills of phase 4" checks fraud-api-test 4
+timed "checks and drills of phase 4" checks fraud-api-test phase4
+timed "checks of rules" checks fraud-api-test rules
 # After the drills, since the API's counters restart with it.
 timed "make predict-test" make --no-print-directory predict-test
 timed "make ml-models" make --no-print-directory ml-models
@@ -86,7 +87,7 @@ $(<reports/e2e-panels.log)"
   cat reports/e2e-panels.log
 }
 timed "no panel of the dashboards is empty" panels_filled
-timed "checks and drills of phase 5" checks fraud-api-test 5
+timed "checks and drills of phase 5" checks fraud-api-test phase5
 # As other machines would reach the API: with keys, by TLS. Nothing above has a key.
 closed_api() {
   local pem="$ROOT/reports/e2e-tls.pem" end=$((SECONDS + 90))
@@ -139,6 +140,6 @@ rm -rf reports/e2e-backup
   printf 'End to end, %s, on %s cores\n\n| step | took |\n|---|---|\n' "$(date -u +%FT%TZ)" "$(getconf _NPROCESSORS_ONLN)"
   printf '%s\n' "${timings[@]}"
   # shellcheck disable=SC2016 # the back quotes are Markdown
-  printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log reports/e2e-ports.md)"
+  printf '\n```\n%s\n```\n' "$(grep -hE '^[|]|PASSED|s call| passed' reports/e2e-phase*.log reports/e2e-rules.log reports/e2e-ports.md)"
 } >reports/e2e.md
 say "e2e: everything holds; report in reports/e2e.md"

@@ -45,8 +45,8 @@ settings_without_secrets() {
 }
 
 # secret_values: a line for each secret value: the setting's name, a tab, the value. A value of several lines is one for
-# each of them, and several keys that commas divide (API_KEY, AIRFLOW_FERNET_KEY) have one each, too. A default that is
-# short, such as admin, is public and no secret.
+# each of them, and several keys that commas divide (API_KEY, AIRFLOW_FERNET_KEY, RULES_KEYS) have one each, too. A
+# default that is short, such as admin, is public and no secret.
 secret_values() {
   local name value line shortest
   for name in "${!VALUES[@]}"; do
@@ -58,6 +58,8 @@ secret_values() {
       die "$name has fewer than $SHORTEST_SECRET characters, so its value can't be told from other text: choose a longer one"
     fi
     if [[ "$name" == *_KEY && "$value" == *,* ]]; then value+=$'\n'"$(tr -s ', ' '\n' <<<"$value")"; fi
+    # Of name:role:key, the key is secret.
+    if [[ "$name" == RULES_KEYS ]]; then value+=$'\n'"$(tr -s ', ' '\n' <<<"$value" | cut -d: -f3-)"; fi
     while IFS= read -r line || [[ -n "$line" ]]; do
       ((${#line} < shortest)) || printf '%s\t%s\n' "$name" "$line"
     done <<<"$value"

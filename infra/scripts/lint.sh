@@ -31,7 +31,7 @@ check "ruff check" ruff check --no-cache .
 check "ruff format" ruff format --no-cache --check .
 types() { check mypy mypy --cache-dir /tmp/mypy --python-executable /opt/venv/bin/python --explicit-package-bases "$@"; }
 types common/fraud_common phase1-ingestion/producer phase2-streaming/spark_jobs phase3-transforms/airflow/lakehouse \
-  phase4-ml/{features.py,feature_store,feature_stream,scorer,audit,fraud_db,model_quality,shadow,serving} \
+  phase4-ml/{features.py,feature_store,feature_stream,scorer,audit,fraud_db,model_quality,shadow,rules,serving} \
   phase4-ml/{training,training_runs,explainer} \
   phase5-analytics/{kafka_exporter,monitoring,grafana/source} infra/sbom
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell_files[@]}"

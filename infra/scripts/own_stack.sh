@@ -118,9 +118,11 @@ run_in_stack() {
     --env "AIRFLOW_ADMIN_PASSWORD=$(env_value AIRFLOW_ADMIN_PASSWORD)" \
     --env "SUPERSET_ADMIN_USER=$(env_value SUPERSET_ADMIN_USER)" \
     --env "SUPERSET_ADMIN_PASSWORD=$(env_value SUPERSET_ADMIN_PASSWORD)" \
-    --env "TRINO_S3_SECRET=$(env_value TRINO_S3_SECRET)" --env MLFLOW_TRACKING_URI=http://mlflow:5000 \
+    --env "TRINO_S3_SECRET=$(env_value TRINO_S3_SECRET)" --env "TRAINING_S3_SECRET=$(env_value TRAINING_S3_SECRET)" \
+    --env MLFLOW_TRACKING_URI=http://mlflow:5000 \
     --env "FRAUD_DB_PASSWORD=$(env_value FRAUD_DB_PASSWORD)" --env "REDIS_PASSWORD=$(env_value REDIS_PASSWORD)" \
-    --env "STACK_API_KEY=$(env_value API_INTERNAL_KEY)" \
+    --env "STACK_API_KEY=$(env_value API_INTERNAL_KEY)" --env "RULES_AUTHOR_KEY=$(env_value RULES_AUTHOR_KEY)" \
+    --env "RULES_APPROVER_KEY=$(env_value RULES_APPROVER_KEY)" \
     "$(image "$name")" "$@")"
   for network in "${networks[@]:1}"; do docker network connect "$network" "$container"; done
   docker start --attach "$container" || status=$?

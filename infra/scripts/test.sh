@@ -24,8 +24,8 @@ suites() {
     echo fraud-api phase4-ml/tests/unit --ignore phase4-ml/tests/unit/training
     ;;
   "4 stack")
-    echo training phase4-ml/tests/stack/test_training.py
-    echo fraud-api phase4-ml/tests/stack --ignore phase4-ml/tests/stack/test_training.py
+    echo training phase4-ml/tests/stack/test_{training,score_examples}.py
+    echo fraud-api phase4-ml/tests/stack --ignore=phase4-ml/tests/stack/test_{training,score_examples}.py
     ;;
   "5 "*) echo kafka-exporter "phase5-analytics/tests/$2" ;;
   esac

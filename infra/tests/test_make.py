@@ -88,4 +88,5 @@ def test_only_what_is_given_is_passed_on(folder: Path) -> None:
 def test_other_commands_pass_one_argument_as_it_is(folder: Path, text: str) -> None:
     assert text in make(folder, "dbt-run", f"SELECT={text}").arguments
     assert text in make(folder, "redis-features", f"USER_ID={text}").arguments
+    assert f"--when={text}" in make(folder, "rules-backtest", f"WHEN={text}").arguments
     assert not (folder / "record.json.ran").exists()

@@ -29,8 +29,8 @@ SPARK_WORKER_MEM_LIMIT=2g
         ("REDIS_MAXMEMORY", "256", ""),
         ("REDIS_MAXMEMORY", "much", ""),
         ("REDIS_MAXMEMORY", "1.5gb", ""),
-        ("API_WORKERS", "1", "256"),
-        ("API_WORKERS", "6", "1216"),
+        ("API_WORKERS", "1", "288"),
+        ("API_WORKERS", "6", "1408"),
         ("API_WORKERS", "0", ""),
         ("API_WORKERS", "65", ""),
         ("API_WORKERS", "two", ""),
@@ -53,9 +53,9 @@ def test_limits_follow_settings(tmp_path: Path) -> None:
     said = bash(script, tmp_path).splitlines()
     assert said == [
         "say: REDIS_MEM_LIMIT is now 1312m in .env: REDIS_MAXMEMORY=1gb needs it",
-        "say: API_MEM_LIMIT is now 1216m in .env: API_WORKERS=6 needs it",
+        "say: API_MEM_LIMIT is now 1408m in .env: API_WORKERS=6 needs it",
     ]
-    assert bash('echo "$(env_value REDIS_MEM_LIMIT) $(env_value API_MEM_LIMIT)"', tmp_path) == "1312m 1216m\n"
+    assert bash('echo "$(env_value REDIS_MEM_LIMIT) $(env_value API_MEM_LIMIT)"', tmp_path) == "1312m 1408m\n"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
     assert bash(script, tmp_path) == ""
 
@@ -74,7 +74,7 @@ def test_the_defaults_fit_each_other() -> None:
     ("change", "complaint"),
     [
         ({"REDIS_MAXMEMORY": "1gb"}, "REDIS_MAXMEMORY=1gb needs 1312 MiB, and REDIS_MEM_LIMIT has 352; set REDIS_MEM"),
-        ({"API_WORKERS": "6"}, "API_WORKERS=6 needs 1216 MiB, and API_MEM_LIMIT has 448; set API_MEM_LIMIT=1216m"),
+        ({"API_WORKERS": "6"}, "API_WORKERS=6 needs 1408 MiB, and API_MEM_LIMIT has 512; set API_MEM_LIMIT=1408m"),
         ({"SPARK_EXECUTOR_MEMORY": "2g"}, "needs 2688 MiB, and SPARK_WORKER_MEM_LIMIT has 2048"),
         ({"REDIS_MAXMEMORY": "256"}, "REDIS_MAXMEMORY=256 is not a size of 16mb or more, such as 256mb or 1gb"),
         ({"REDIS_MEM_LIMIT": "some"}, "REDIS_MEM_LIMIT=some is not a size such as 352m"),

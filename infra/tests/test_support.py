@@ -162,8 +162,11 @@ def test_a_secret_that_can_not_be_hidden_is_refused(checkout: Path) -> None:
 
 def test_each_of_several_keys_is_hidden(tmp_path: Path) -> None:
     """A request has one of them."""
-    (tmp_path / ".env.example").write_text("API_KEY=\nREDIS_PASSWORD=\n")
-    (tmp_path / ".env").write_text("API_KEY=the-new-one, the-old-one,x\nREDIS_PASSWORD=one,with a comma\n")
+    (tmp_path / ".env.example").write_text("API_KEY=\nREDIS_PASSWORD=\nRULES_KEYS=\n")
+    (tmp_path / ".env").write_text(
+        "API_KEY=the-new-one, the-old-one,x\nREDIS_PASSWORD=one,with a comma\n"
+        "RULES_KEYS=ada:author:key:of-ada, ben:admin:key-of-ben\n"
+    )
     script = f"source {ROOT}/infra/scripts/hide_secrets.sh; read_values; secret_values"
     hidden = {tuple(line.split("\t")) for line in bash(script, tmp_path).splitlines()}
     assert hidden == {
@@ -171,6 +174,9 @@ def test_each_of_several_keys_is_hidden(tmp_path: Path) -> None:
         ("API_KEY", "the-new-one"),
         ("API_KEY", "the-old-one"),
         ("REDIS_PASSWORD", "one,with a comma"),
+        ("RULES_KEYS", "ada:author:key:of-ada, ben:admin:key-of-ben"),
+        ("RULES_KEYS", "key:of-ada"),
+        ("RULES_KEYS", "key-of-ben"),
     }
 
 

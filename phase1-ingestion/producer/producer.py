@@ -15,9 +15,10 @@ from fraud_common.avro import Encoder
 from fraud_common.errors import SerializationError
 from fraud_common.kafka import require_topics, wait_for_broker
 from fraud_common.schema_registry import SchemaRegistry
-from fraud_common.topics import DEAD_LETTERS, LABELS, TRANSACTIONS
+from fraud_common.topics import DEAD_LETTERS, LABELS, SCORED, TRANSACTIONS
 
-from producer import metrics
+from producer import declines, metrics
+from producer.declines import Declines, follow_declines
 from producer.delivery import Delivery
 from producer.encoders import load_encoders
 from producer.pacing import Pacer
@@ -53,9 +54,23 @@ class Simulator:
         resume: Resume,
         delivery: Delivery,
         stop: threading.Event,
+        declined: deque[str] | None = None,
     ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            declined: the ids of declined payments, to which another thread adds; None if decisions have no effect.
+
+        Raises:
+            UserError: the file that says what was not sent can't be used.
+        """
         self._settings = settings
         self._simulation = simulation
+        # Earlier runs may have left payments out, so that their labels are left out in this one.
+        self._declines = Declines(
+            settings.state_dir / declines.FILE, simulation, deque() if declined is None else declined
+        )
+        self._declines_end_frauds = declined is not None
         self._encoders = encoders
         self._resume = resume
         self._reached = resume.copy()  # what was handed to the delivery
@@ -108,6 +123,11 @@ class Simulator:
             self._report(end_of_day)
 
     def _send_payments(self, payments: Payments, positions: np.ndarray, day: int) -> None:
+        if self._declines_end_frauds and day >= self._simulation.live_day:
+            goes_out = self._declines.choose(payments, positions)
+            payments, positions = payments.take(goes_out), positions[goes_out]
+            if not len(positions):
+                return
         records = list(self._records.transactions(payments, positions))
         self._send_records(TRANSACTIONS, payments.user, records)
         np.maximum.at(self._reached.payments, self._partition[payments.user], positions)
@@ -166,8 +186,10 @@ class Simulator:
         count = int(np.searchsorted(labels.reported_ms, until_ms, side="right"))
         if count == 0:
             return
-        due = labels.take(np.arange(count))
+        due = self._declines.labels_of_sent(labels.take(np.arange(count)))
         self._day_labels = labels.take(np.arange(count, len(labels)))
+        if not len(due):
+            return
         self._send_records(LABELS, due.user, list(self._records.labels(due)))
         # They are in the stream's order, and of several in a partition the last one counts.
         partition = self._partition[due.user]
@@ -229,7 +251,7 @@ def run_producer(settings: Settings, stop: threading.Event) -> None:
         UserError: the broker or the registry does not answer, the settings don't fit this stack's history, or the
             client doesn't know what became of some messages.
     """
-    partitions = require_topics(wait_for_broker(settings), TRANSACTIONS, LABELS, DEAD_LETTERS)
+    partitions = require_topics(wait_for_broker(settings), TRANSACTIONS, LABELS, SCORED, DEAD_LETTERS)
     if settings.simulator == "off":
         # Stay up, so that the stack is the same with and without simulated traffic.
         log.info("SIMULATOR=off: no simulated traffic; send your own with make replay FILE=…")
@@ -243,7 +265,13 @@ def run_producer(settings: Settings, stop: threading.Event) -> None:
     resume = find_start(settings, simulation, find_resume(settings, registry, partitions[TRANSACTIONS]))
     delivery = Delivery(settings)
     simulator = Simulator(
-        settings, simulation=simulation, encoders=encoders, resume=resume, delivery=delivery, stop=stop
+        settings,
+        simulation=simulation,
+        encoders=encoders,
+        resume=resume,
+        delivery=delivery,
+        stop=stop,
+        declined=follow_declines(settings, registry, stop) if settings.sim_declines == "on" else None,
     )
     history_days = simulation.live_day - simulation.start_day
     metrics.BACKFILL_TOTAL.set(history_days)

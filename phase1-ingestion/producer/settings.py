@@ -38,6 +38,8 @@ class Settings(KafkaSettings, SchemaRegistrySettings, ServiceSettings):
     label_delay_scale: float = Field(default=1.0, gt=0, le=1)
     invalid_rate: float = Field(default=0.0, ge=0, le=1)
     fraud_burst: float = Field(default=0.0, ge=0, le=1)
+    # Whether a declined fraud ends its scenario's further payments with that card.
+    sim_declines: Literal["on", "off"] = "off"
 
     # A dead letter that failed this often is sent back only by name and with FORCE=1.
     dlq_max_attempts: int = Field(default=5, ge=1)

@@ -34,7 +34,9 @@ PARTITIONED = ("predictions", "prediction_reasons")
 # Those of the lines; the position is the table's own.
 COLUMNS = (
     "prediction_id, transaction_id, user_id, merchant_id, amount, is_international, event_time, fraud_probability, "
-    "risk_tier, model_version, feature_source, feature_age_seconds, features, latency_ms, predicted_at"
+    "risk_tier, model_version, feature_source, feature_age_seconds, features, latency_ms, predicted_at, "
+    "decision, queue, ruleset_id, rule_results, held_out, "
+    "currency, country, device_id, device_type, merchant_category, unknown_features"
 )
 # The key of prediction_minutes, and how long its rows are kept: charts show an hour.
 MINUTE = "minute, risk_tier, feature_source, model_version, is_international, score_band"

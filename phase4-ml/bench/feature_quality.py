@@ -89,7 +89,7 @@ def score(model: Model, watched: Watched, records: list[dict[str, Any]], found: 
         batch_merchant = MerchantFeatures.from_json(known.merchant) if known.merchant else MerchantFeatures()
         merchants = (choose_merchant(known, as_of, now).features,) * 2 + (batch_merchant,)
         fresh = choose_user(known, parties, as_of, known.stream.complete.of_user(record["user_id"]), now)
-        device = choose_device(known, as_of, now)
+        device = choose_device(known, as_of, now).features
         rows += [
             user.features.to_array(payment, merchant, user.novelty, device)
             for user, merchant in zip(users_of(known, parties, fresh, as_of), merchants, strict=True)

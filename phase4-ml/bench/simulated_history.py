@@ -32,6 +32,7 @@ from producer.simulator.cards import CardWorld
 from producer.simulator.merchants import CATEGORIES
 from producer.simulator.payments import LEGITIMATE, SCENARIOS, Payments
 from producer.simulator.stream import Stream
+from producer.simulator.world import Shop
 from tqdm import tqdm
 from training.enough import Counts, leave_out_warm_up
 from training.examples import Examples, Periods, as_datetime64, periods, without_warm_up
@@ -52,7 +53,8 @@ Column = np.ndarray[Any, Any]
 class History:
     """All payments of a history, ordered by user and time, and the labels that were reported by its end.
 
-    Columns of payments have shape (n,), those of labels (m,). `label_row` is the position of a label's payment.
+    Columns of payments have shape (n,), those of labels (m,). `label_row` is the position of a label's payment. `shops`
+    are the merchants, by their number.
     """
 
     payments: Payments
@@ -60,6 +62,7 @@ class History:
     country: Column
     is_international: Column
     category_risk: Column
+    shops: list[Shop]
     label_row: Column
     reported_ms: Column
     label_is_fraud: Column
@@ -99,6 +102,7 @@ def make_history(seed: int, users: int, days: int, profile: str) -> History:
         country,
         (country != home).astype(np.int64),
         risk[payments.merchant],
+        world.shops,
         row_of_position[np.searchsorted(positions, label_positions)],
         reported,
         scenario != LEGITIMATE,
@@ -109,6 +113,11 @@ def make_history(seed: int, users: int, days: int, profile: str) -> History:
 
 def make_dataset(settings: Settings, history: History) -> Dataset:
     """What training reads of this history, from the first day to the newest matured one."""
+    return make_dataset_and_rows(settings, history)[0]
+
+
+def make_dataset_and_rows(settings: Settings, history: History) -> tuple[Dataset, Column]:
+    """What training reads, and for each of its examples the row of the history that it is of."""
     rows = _matured(history)
     event_ms = history.payments.event_ms
     is_fraud, known_ms, scenario = _labels_of(history)
@@ -133,7 +142,7 @@ def make_dataset(settings: Settings, history: History) -> Dataset:
         weight=np.ones(len(chosen)),
     )
     weigh_sample(examples, sample, split)
-    return Dataset("simulated", 0, split, (last - first).days, examples, warm_up, "late history is left out")
+    return Dataset("simulated", 0, split, (last - first).days, examples, warm_up, "late history is left out"), chosen
 
 
 def _moment(milliseconds: int) -> datetime:

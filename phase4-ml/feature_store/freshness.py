@@ -77,9 +77,17 @@ def stream_is_newer(complete_until: int, snapshot_at: int | None, now: int) -> b
         complete_until: up to when the stream has everything; 0 if that is unknown.
         snapshot_at: when the push of the snapshot began, None if there is no snapshot; all in milliseconds.
     """
+    if stream_is_current(complete_until, now):
+        return True
     if not complete_until:
         return False
-    age = now - complete_until
-    if age <= CURRENT_MS:
-        return True
-    return age <= SNAPSHOT_SECONDS * 1000 if snapshot_at is None else complete_until >= snapshot_at
+    return now - complete_until <= SNAPSHOT_SECONDS * 1000 if snapshot_at is None else complete_until >= snapshot_at
+
+
+def stream_is_current(complete_until: int, now: int) -> bool:
+    """Whether the stream has what Kafka received up to a minute ago: what it does not have then does not exist.
+
+    Args:
+        complete_until: up to when the stream has everything; 0 if that is unknown; both in milliseconds.
+    """
+    return bool(complete_until) and now - complete_until <= CURRENT_MS

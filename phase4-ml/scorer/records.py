@@ -59,6 +59,11 @@ def to_score(request: Mapping[str, Any], answer: Mapping[str, Any], scored_at: d
         "model_version": answer["model_version"],
         "feature_source": answer["feature_source"],
         "scored_at": scored_at,
+        # An API of the release before does not have them yet while both are replaced; the defaults are the schema's.
+        "decision": answer.get("decision"),
+        "queue": answer.get("queue", False),
+        "rules": answer.get("rules", []),
+        "ruleset_id": answer.get("ruleset_id"),
     }
 
 

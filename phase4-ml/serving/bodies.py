@@ -55,13 +55,7 @@ def read_batch(body: bytes) -> list[PaymentRequest]:
         InvalidBodyError: one of them or the request itself is wrong; the payments after MAX_ERRORS errors were not
             looked at.
     """
-    parsed = _parse(body)
-    if isinstance(parsed, dict) and len(parsed) > MAX_KEYS:
-        raise InvalidBodyError([_too_many_keys(len(parsed), ("body",))])
-    try:
-        given = _Batch.model_validate(parsed).transactions
-    except ValidationError as error:
-        raise InvalidBodyError(_described(error, ("body",))[:MAX_ERRORS]) from None
+    given = read_object(body, _Batch).transactions
     errors: list[Error] = []
     payments = []
     for position, each in enumerate(given):
@@ -76,6 +70,21 @@ def read_batch(body: bytes) -> list[PaymentRequest]:
     if errors:
         raise InvalidBodyError(errors[:MAX_ERRORS])
     return payments
+
+
+def read_object[M: BaseModel](body: bytes, model: type[M]) -> M:
+    """A request's body as one object.
+
+    Raises:
+        InvalidBodyError: it is not one.
+    """
+    parsed = _parse(body)
+    if isinstance(parsed, dict) and len(parsed) > MAX_KEYS:
+        raise InvalidBodyError([_too_many_keys(len(parsed), ("body",))])
+    try:
+        return model.model_validate(parsed)
+    except ValidationError as error:
+        raise InvalidBodyError(_described(error, ("body",))[:MAX_ERRORS]) from None
 
 
 def _parse(body: bytes) -> Any:

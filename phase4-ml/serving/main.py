@@ -8,7 +8,6 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
 
 from audit.prediction_log import PredictionLog
 from audit.spool import NotRecordedError
@@ -20,8 +19,9 @@ from fastapi_offline import FastAPIOffline
 from fraud_common.logs import set_up_logging
 from fraud_common.settings import load_settings
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from rules.access import People
+from rules.routes import install as install_rules
+from rules.schemas import REQUESTS as RULE_REQUESTS
 
 from serving import metrics
 from serving.api_keys import ApiKeys
@@ -31,39 +31,20 @@ from serving.explain_client import ExplainClient
 from serving.feature_client import FeatureClient
 from serving.middleware import RequestChecks
 from serving.model_store import ModelStore
-from serving.predictor import Predictor
+from serving.openapi import NO_KEY, REFUSALS, body_of, with_requests
+from serving.predictor import Predictor, policy_of
 from serving.rate_limit import RateLimit, shared_numbers
 from serving.rules_1 import VERSION as RULES_VERSION
-from serving.schemas import (
-    BatchAnswer,
-    BatchRequest,
-    InvalidAnswer,
-    PaymentRequest,
-    PredictionAnswer,
-    ReadyAnswer,
-    Refusal,
-)
+from serving.ruleset_store import RulesetStore
+from serving.schemas import BatchAnswer, BatchRequest, PaymentRequest, PredictionAnswer, ReadyAnswer
 from serving.settings import MAX_ERRORS, MAX_REQUEST_BYTES, Settings
 
 DESCRIPTION = """Scores card payments for fraud.
 
 `POST /predict` answers in milliseconds with the user's and merchant's features from Redis, the model under the alias
-`production` in MLflow, and fall-backs for both. Every answer is recorded in the table `predictions`.
+`production` in MLflow, and fall-backs for both; rules beside the model decide what happens to the payment. Every
+answer is recorded in the table `predictions`.
 """
-NO_KEY: dict[int | str, dict[str, Any]] = {
-    401: {"model": Refusal, "description": "The API key is missing or wrong."},
-}
-REFUSALS = NO_KEY | {
-    408: {"model": Refusal, "description": "The request did not arrive in time."},
-    413: {"model": Refusal, "description": "The request is too large."},
-    422: {"model": InvalidAnswer, "description": "A field is wrong; `loc` names it."},
-    429: {"model": Refusal, "description": "The key has used up its rate; `Retry-After` says how long to wait."},
-    503: {
-        "model": Refusal,
-        "description": "Too many large requests at once, or, with AUDIT_FSYNC=on, no record. Try again later.",
-    },
-}
-
 set_up_logging()
 settings = load_settings(Settings)
 # How soon the thread that stores predictions yields to requests.
@@ -77,14 +58,16 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     models = ModelStore(settings)
     log = PredictionLog(settings)
     explainer = ExplainClient(settings)
+    rules = RulesetStore(settings)
     await asyncio.to_thread(models.load_cached)
+    await asyncio.to_thread(rules.start)
     log.start()
     tasks = [
         asyncio.create_task(keep_running("model_store", models.follow)),
         asyncio.create_task(keep_running("feature_client", features.watch)),
     ]
-    app.state.features, app.state.models, app.state.log = features, models, log
-    app.state.predictor = Predictor(features, models, log, explainer)
+    app.state.features, app.state.models, app.state.log, app.state.rules = features, models, log, rules
+    app.state.predictor = Predictor(features, models, rules, policy_of(settings), log, explainer)
     # All this lives as long as the process, so the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -92,15 +75,11 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.to_thread(rules.close)
     await asyncio.to_thread(log.close)
     await features.close()
     await models.close()
     await explainer.close()
-
-
-def _body_of(model: type[BaseModel]) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 # /docs has all its files from here, so it works without the internet.
@@ -108,7 +87,12 @@ app = FastAPIOffline(redoc_url=None, title="Fraud API", description=DESCRIPTION,
 _keys = ApiKeys(settings.caller_keys, settings.api_internal_key)
 _limit = RateLimit(settings.api_rate_limit, shared_numbers(len(_keys.names))) if settings.api_rate_limit else None
 app.add_middleware(
-    RequestChecks, keys=_keys, limit=_limit, max_bytes=MAX_REQUEST_BYTES, max_seconds=settings.request_seconds
+    RequestChecks,
+    keys=_keys,
+    people=People.of(settings),
+    limit=_limit,
+    max_bytes=MAX_REQUEST_BYTES,
+    max_seconds=settings.request_seconds,
 )
 # The middleware checks the key; this documents it.
 _key = [Security(APIKeyHeader(name="X-API-Key", auto_error=False))] if _keys.required else []
@@ -143,7 +127,7 @@ async def root() -> RedirectResponse:
     response_model=PredictionAnswer,
     responses=REFUSALS,
     dependencies=_key,
-    openapi_extra=_body_of(PaymentRequest),
+    openapi_extra=body_of(PaymentRequest),
 )
 async def predict(request: Request, explain: bool = False) -> Response:
     """Score one payment. Each request makes a new prediction, even for the same transaction_id."""
@@ -156,7 +140,7 @@ async def predict(request: Request, explain: bool = False) -> Response:
     response_model=BatchAnswer,
     responses=REFUSALS,
     dependencies=_key,
-    openapi_extra=_body_of(BatchRequest),
+    openapi_extra=body_of(BatchRequest),
 )
 async def predict_batch(request: Request) -> Response:
     """Score up to 1,000 payments; the answers are in the same order."""
@@ -178,12 +162,18 @@ async def ready(request: Request) -> ReadyAnswer:
     """Whether this worker can score, with which model, and what is degraded."""
     state = request.app.state
     version = state.models.model.version
-    degraded = [trouble for trouble in (state.models.trouble, state.log.trouble) if trouble]
+    troubles = (state.models.trouble, state.rules.trouble, state.log.trouble)
+    degraded = [trouble for trouble in troubles if trouble]
     if version == RULES_VERSION:
         degraded.insert(0, "there has never been a model: rules score")
     if not state.features.answers:
         degraded.insert(0, "redis does not answer: the features' defaults are used")
-    return ReadyAnswer(status="degraded" if degraded else "ok", model_version=version, degraded=degraded)
+    return ReadyAnswer(
+        status="degraded" if degraded else "ok",
+        model_version=version,
+        ruleset_id=state.rules.in_force.ruleset.ruleset_id,
+        degraded=degraded,
+    )
 
 
 @app.get("/metrics", response_class=PlainTextResponse, responses=NO_KEY, dependencies=_key)
@@ -192,19 +182,5 @@ async def prometheus() -> Response:
     return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
 
 
-_generated = app.openapi
-
-
-def _with_requests() -> dict[str, Any]:
-    """The document with the schemas of requests, which FastAPI does not see: pydantic parses their bytes itself."""
-    document = _generated()
-    models: list[tuple[type[BaseModel], Literal["validation"]]] = [
-        (PaymentRequest, "validation"),
-        (BatchRequest, "validation"),
-    ]
-    _, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    document["components"]["schemas"] |= definitions["$defs"]
-    return document
-
-
-app.openapi = _with_requests
+install_rules(app, settings)
+app.openapi = with_requests(app, [PaymentRequest, BatchRequest, *RULE_REQUESTS])

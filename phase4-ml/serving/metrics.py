@@ -5,6 +5,7 @@ every request.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from fraud_common.memory_metrics import ContainerMemory
@@ -17,6 +18,8 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from rules.decide import Decision
+from rules.ruleset import Rule
 
 TIERS = ("low", "medium", "high")
 SOURCES = ("stream", "batch", "default")
@@ -83,7 +86,7 @@ for path in ("/predict", "/predict/batch"):
 RATE_LIMITED = Counter(
     "fraud_rate_limited", "Requests refused because their key has used up API_RATE_LIMIT, by its position", ["key"]
 )
-PARTS = ("redis", "snapshot", "model", "postgres", "prediction_log", "explainer")
+PARTS = ("redis", "snapshot", "model", "postgres", "prediction_log", "explainer", "rules")
 ERRORS = Counter("fraud_errors", f"Failures that a fall-back covered, by part: {', '.join(PARTS)}", ["part"])
 for part in PARTS:
     ERRORS.labels(part)
@@ -136,8 +139,80 @@ _BACKGROUND_FAILURES = Counter(
     "fraud_background_failures", "Background tasks that failed unexpectedly and were started again", ["task"]
 )
 BACKGROUND_FAILURES = {
-    task: _BACKGROUND_FAILURES.labels(task) for task in ("model_store", "feature_client", "prediction_log")
+    task: _BACKGROUND_FAILURES.labels(task) for task in ("model_store", "feature_client", "prediction_log", "rules")
 }
+_DECISIONS = Counter(
+    "fraud_decisions", "Payments by what happens to them, and whether somebody looks at them", ["decision", "queue"]
+)
+DECISIONS = {
+    (answer, queue): _DECISIONS.labels(answer, "yes" if queue else "no")
+    for answer in ("approve", "challenge", "decline")
+    for queue in (False, True)
+}
+RULESET = Gauge(
+    "fraud_ruleset_id",
+    "The ruleset that decides, by worker; 0 is none",
+    # With the process as a label, so that a worker that is behind the others is seen.
+    multiprocess_mode="liveall",
+)
+_RULE_HITS = Counter(
+    "fraud_rule_hits",
+    "Payments for which a rule fired: live, shadow (also a live rule outside its rollout), or suppressed for the user",
+    ["rule", "answer", "state"],
+)
+_RULE_ERRORS = Counter(
+    "fraud_rule_errors", "Payments for which a rule raised an error, and so counted as unknown", ["rule"]
+)
+HOLDOUT_PAYMENTS = Counter("fraud_holdout_payments", "Payments that the hold-out let through")
+HOLDOUT_AMOUNT = Counter(
+    "fraud_holdout_amount", "Sum of their amounts, in the reference currency where its rate is known"
+)
+HOLDOUT_LOSS = Counter("fraud_holdout_expected_loss", "Sum of their amounts times their probability of fraud")
+# A worker's file can't forget a name, so there is an end to them; a restart begins again.
+MAX_RULE_NAMES = 1000
+OTHER_RULES = "other"
+
+
+class RuleCounters:
+    """The counters of rules by name, bound when a ruleset is taken. Names beyond MAX_RULE_NAMES count as `other`."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._hits: dict[tuple[str, str, str], Counter] = {}
+        self._errors: dict[str, Counter] = {}
+
+    def bind(self, rules: Iterable[Rule]) -> None:
+        """Begin at 0, so that the first hit and the first error of a rule are seen."""
+        for rule in rules:
+            self._hit(rule, rule.state)
+            self._error(rule)
+
+    def count(self, decision: Decision) -> None:
+        """Count the rules that fired, and those that raised."""
+        for rule, state in decision.hits:
+            self._hit(rule, state).inc()
+        for rule in decision.threw:
+            self._error(rule).inc()
+
+    def _hit(self, rule: Rule, state: str) -> Counter:
+        key = (rule.name, rule.answer, state)
+        if (counter := self._hits.get(key)) is None:
+            counter = self._hits[key] = _RULE_HITS.labels(self._label(rule.name), rule.answer, state)
+        return counter
+
+    def _error(self, rule: Rule) -> Counter:
+        if (counter := self._errors.get(rule.name)) is None:
+            counter = self._errors[rule.name] = _RULE_ERRORS.labels(self._label(rule.name))
+        return counter
+
+    def _label(self, name: str) -> str:
+        if name not in self._names and len(self._names) >= MAX_RULE_NAMES:
+            return OTHER_RULES
+        self._names.add(name)
+        return name
+
+
+RULES = RuleCounters()
 
 
 def forget_dead_workers() -> None:

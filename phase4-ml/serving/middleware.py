@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import orjson
+from rules.access import People, is_for_people
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +19,11 @@ COUNTED = {"/predict", "/predict/batch", "/health", "/ready", "/metrics"}
 CLIENT_CLOSED_REQUEST = 499
 # Says nothing but that the process is alive.
 OPEN = "/health"
+NO_CALLER = "the header X-API-Key is missing or is no key of this API (API_KEY in .env)"
+NO_PERSON = (
+    "the header X-API-Key is missing or is no key of a person who works with rules "
+    "(RULES_AUTHOR_KEY, RULES_APPROVER_KEY and RULES_KEYS in .env)"
+)
 # Of one worker; clients that send slowly could otherwise fill the container's memory.
 MAX_BYTES_IN_HAND = 32 << 20
 
@@ -42,10 +48,17 @@ class RequestChecks:
     """Pure ASGI: no request is read or parsed before it has passed the checks."""
 
     def __init__(
-        self, app: ASGIApp, keys: ApiKeys, limit: RateLimit | None, max_bytes: int, max_seconds: float
+        self,
+        app: ASGIApp,
+        keys: ApiKeys,
+        people: People,
+        limit: RateLimit | None,
+        max_bytes: int,
+        max_seconds: float,
     ) -> None:
         self._app = app
         self._keys = keys
+        self._people = people
         self._limit = limit
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
@@ -73,9 +86,19 @@ class RequestChecks:
 
         try:
             headers = dict(scope["headers"])
-            caller = self._keys.who(offered_key(scope["method"], headers))
+            offered = offered_key(scope["method"], headers)
+            if is_for_people(path):
+                person = self._people.who(offered)
+                if person is None:
+                    await _refuse_key(counted_send, scope["method"], NO_PERSON)
+                    return
+                scope["person"] = person
+                receive = self._within_limits(headers, receive, body)
+                await self._app(scope, receive, counted_send)
+                return
+            caller = self._keys.who(offered)
             if caller == UNKNOWN and path != OPEN:
-                await _refuse_key(counted_send, scope["method"])
+                await _refuse_key(counted_send, scope["method"], NO_CALLER)
                 return
             if path.startswith("/predict"):
                 if self._limit and caller != INTERNAL:
@@ -85,9 +108,7 @@ class RequestChecks:
                         return
                     self._limit.charge(caller, 1)
                     scope["charge"] = partial(self._limit.charge, caller)
-                if int(headers.get(b"content-length", b"0")) > self._max_bytes:
-                    raise self._too_large()
-                receive = self._bounded(receive, body)
+                receive = self._within_limits(headers, receive, body)
             await self._app(scope, receive, counted_send)
         except RefusedError as refusal:
             if not started:
@@ -98,7 +119,10 @@ class RequestChecks:
             self._in_hand -= body.size
             self._count(path, status)
 
-    def _bounded(self, receive: Receive, body: Body) -> Receive:
+    def _within_limits(self, headers: dict[bytes, bytes], receive: Receive, body: Body) -> Receive:
+        """How the application receives a request that is neither too large nor too slow."""
+        if int(headers.get(b"content-length", b"0")) > self._max_bytes:
+            raise self._too_large()
         deadline = asyncio.get_running_loop().time() + self._max_seconds
 
         async def bounded() -> Message:
@@ -130,8 +154,7 @@ class RequestChecks:
         counter.inc()
 
 
-async def _refuse_key(send: Send, method: str) -> None:
-    detail = "the header X-API-Key is missing or is no key of this API (API_KEY in .env)"
+async def _refuse_key(send: Send, method: str, detail: str) -> None:
     if method == "POST":
         await _refuse(send, 401, detail)
     else:

@@ -25,6 +25,7 @@ from fraud_common.models import MODEL_NAME, PRODUCTION_ALIAS
 from numpy.typing import NDArray
 
 from serving import metrics
+from serving.rules_1 import VERSION as RULES_VERSION
 from serving.rules_1 import Rules
 from serving.settings import ModelSettings
 
@@ -212,6 +213,28 @@ class ModelStore:
         model = await self._fetch(version, run_id, name)
         self._remember(name)
         return model
+
+    async def of_version(self, version: str) -> Model | Rules | None:
+        """A model that has served before, to score a payment again; None if there is no such version any more.
+
+        Raises:
+            RefusedModelError: it can't be used.
+            httpx2.HTTPError: it is not in the cache, and the registry does not answer.
+        """
+        if version == RULES_VERSION:
+            return Rules()
+        if version == self.model.version:
+            return self.model
+        for folder in self._folder.glob(f"{version}-*"):
+            if _is_cached(folder):
+                return await asyncio.to_thread(load_model, folder, version)
+        answer = await self._client.get(
+            "/api/2.0/mlflow/model-versions/get", params={"name": MODEL_NAME, "version": version}
+        )
+        if answer.status_code in (400, 404):
+            return None
+        run_id = str(answer.raise_for_status().json()["model_version"]["run_id"])
+        return await self._fetch(version, run_id, f"{version}-{run_id}")
 
     async def _fetch(self, version: str, run_id: str, name: str) -> Model:
         folder = self._folder / name

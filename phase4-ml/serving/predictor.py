@@ -1,6 +1,7 @@
-"""From a payment to its answer: features, score, risk tier, and the line for the audit table.
+"""From a payment to its answer: features, score, risk tier, decision, and the line for the audit table.
 
-The hot path: one request to Redis, one vector, one call of the model, one write to a file before the answer leaves.
+The hot path: one request to Redis, one vector, one call of the model, one call of the rules, one write to a file before
+the answer leaves. A request, also one of many payments, uses one model and one ruleset.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 from audit.prediction_log import PredictionLog
-from feature_store.freshness import snapshots_are_valid, stream_is_newer
+from feature_store.freshness import snapshots_are_valid, stream_is_current, stream_is_newer
 from feature_store.history import has_all_days, has_all_payments
 from feature_store.layout import (
     covers_days,
@@ -44,6 +45,10 @@ from features import (
     milliseconds,
 )
 from numpy.typing import NDArray
+from rules.catalogue import Group
+from rules.decide import Decision, Policy, decide
+from rules.facts import RulePayment, facts_of
+from rules.ruleset import InForce
 
 from serving import metrics
 from serving.explain_client import ExplainClient
@@ -51,7 +56,9 @@ from serving.feature_client import FeatureClient, Found, Subjects
 from serving.model_store import Model, ModelStore
 from serving.reasons import json_values
 from serving.rules_1 import Rules
+from serving.ruleset_store import RulesetStore
 from serving.schemas import PaymentRequest
+from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +68,11 @@ UNKNOWN_MERCHANT = MerchantFeatures()
 # A data clock so far behind the wall clock is that of other days: a simulated one, or that of replayed data.
 OTHER_DAYS = timedelta(hours=1)
 NO_REASONS: dict[str, Any] = {"reasons": [], "reasons_status": "not_requested"}
+# Groups of features that fall back to defaults, as rules/catalogue.py names them.
+GROUPS: tuple[Group, ...] = ("user", "merchant", "novelty", "device")
+NOTHING_KNOWN = frozenset(GROUPS)
+UNKNOWN_USER_GROUPS: frozenset[Group] = frozenset({"user", "novelty"})
+NO_NOVELTY: frozenset[Group] = frozenset({"novelty"})
 # In a batch, other requests have their turn after so many payments; for more, the model runs in a thread.
 CHUNK = 50
 
@@ -75,6 +87,8 @@ class PaymentFeatures:
     source: str
     age_seconds: float | None
     merchant_source: str
+    # The groups of features that are defaults because nothing is known; rules see NULL there. In the order of GROUPS.
+    unknown: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,8 @@ class ChosenUser:
     source: str
     # What only the events of the stream say; else the defaults.
     novelty: Novelty = NOTHING_NEW
+    # Of the groups `user` and `novelty`.
+    unknown: frozenset[Group] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +109,49 @@ class ChosenMerchant:
 
     features: MerchantFeatures
     source: str
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenDevice:
+    """What is known of a payment's device, which only the stream says."""
+
+    features: DeviceFeatures
+    known: bool
+
+
+# Not frozen, since that takes twice the time to make.
+@dataclass(slots=True)
 class Scored:
-    """A payment with its features and its score by a model."""
+    """A payment with its features, its score by a model, and what is decided about it."""
 
     request: PaymentRequest
     features: PaymentFeatures
     model: Model | Rules
+    # As the answer and the audit table have it.
     score: float
+    risk_tier: str
+    decision: Decision
+    ruleset_id: int | None
+    predicted_at: datetime
 
 
 class Predictor:
     """Answers payments, whatever else is down."""
 
     def __init__(
-        self, features: FeatureClient, models: ModelStore, log: PredictionLog, explainer: ExplainClient
+        self,
+        features: FeatureClient,
+        models: ModelStore,
+        rules: RulesetStore,
+        policy: Policy,
+        log: PredictionLog,
+        explainer: ExplainClient,
     ) -> None:
         self._features = features
         self._models = models
+        self._rules = rules
+        self._policy = policy
         self._log = log
         self._explainer = explainer
 
@@ -123,11 +162,12 @@ class Predictor:
         features = features_of(request, found, datetime.now(UTC))
         model = self._models.model
         (score,) = model.probabilities(features.vector.reshape(1, -1))
+        vector, in_force, now = features.vector.tolist(), self._rules.in_force, datetime.now(UTC)
+        scored = decided(request, features, vector, model, score, in_force, self._policy, now)
         elapsed = time.perf_counter() - started
-        scored = Scored(request, features, model, score)
         answer = make_answer(scored, elapsed)
         await self._log.record(audit_line(scored, answer))
-        _count(scored, answer)
+        _count([scored])
         metrics.LATENCY.observe(elapsed)
         if not explain:
             return orjson.dumps(answer | NO_REASONS)
@@ -137,7 +177,7 @@ class Predictor:
         return orjson.dumps(answer | {"reasons": reasons, "reasons_status": status})
 
     async def predict_batch(self, requests: Sequence[PaymentRequest]) -> bytes:
-        """The answers to several payments, with one request to Redis and one call of the model."""
+        """The answers to several payments, with one request to Redis, one call of the model, and one ruleset."""
         started = time.perf_counter()
         now = datetime.now(UTC)
         found = await self._features.look_up([subjects_of(request) for request in requests])
@@ -151,21 +191,29 @@ class Predictor:
             scores = await asyncio.to_thread(model.probabilities, matrix)
         else:
             scores = model.probabilities(matrix)
+        in_force, vectors, now = self._rules.in_force, matrix.tolist(), datetime.now(UTC)
+        scored: list[Scored] = []
+        for number, (request, known, vector, score) in enumerate(
+            zip(requests, features, vectors, scores, strict=True), start=1
+        ):
+            scored.append(decided(request, known, vector, model, score, in_force, self._policy, now))
+            if number % CHUNK == 0:
+                await asyncio.sleep(0)
         elapsed = time.perf_counter() - started
-        scored = [
-            Scored(request, known, model, score)
-            for request, known, score in zip(requests, features, scores, strict=True)
-        ]
         answers, lines = [], []
         for number, payment in enumerate(scored, start=1):
             answers.append(make_answer(payment, elapsed))
             lines.append(audit_line(payment, answers[-1]))
             await _yield_to_others(number)
         await self._log.record(b"".join(lines))
-        for payment, answer in zip(scored, answers, strict=True):
-            _count(payment, answer)
+        _count(scored)
         metrics.BATCH_LATENCY.observe(elapsed)
         return orjson.dumps({"predictions": [answer | NO_REASONS for answer in answers]})
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What the settings say about decisions."""
+    return Policy(settings.decision_decline_high, settings.decision_holdout, settings.decision_holdout_max_amount)
 
 
 def subjects_of(request: PaymentRequest) -> Subjects:
@@ -195,19 +243,26 @@ def features_of(request: PaymentRequest, found: Found, now: datetime) -> Payment
     try:
         user = choose_user(found, parties, moment, complete_until, now)
         merchant, device = choose_merchant(found, moment, now), choose_device(found, moment, now)
-        vector = user.features.to_array(payment, merchant.features, user.novelty, device)
+        vector = user.features.to_array(payment, merchant.features, user.novelty, device.features)
+        unknown = user.unknown
+        if not merchant.known:
+            unknown |= {"merchant"}
+        if not device.known or not request.device_id:
+            unknown |= {"device"}
     except Exception as error:
         # Whatever Redis has under these keys, the payment is answered.
         metrics.ERRORS.labels("snapshot").inc()
         _log_once(f"{type(error).__name__}: {error}")
         user, merchant = ChosenUser(UNKNOWN_USER, "default"), ChosenMerchant(UNKNOWN_MERCHANT, "default")
         vector = UNKNOWN_USER.to_array(payment, UNKNOWN_MERCHANT)
+        unknown = NOTHING_KNOWN
     age = None
     if user.source == "stream":
         age = max(0, milliseconds(now) - complete_until) / 1000
     elif user.features.as_of:
         age = (moment - user.features.as_of).total_seconds()
-    return PaymentFeatures(moment, vector, user.source, age, merchant.source)
+    groups = tuple(group for group in GROUPS if group in unknown) if unknown else ()
+    return PaymentFeatures(moment, vector, user.source, age, merchant.source, groups)
 
 
 def category_risk(category: str | None, risks: Mapping[str, int]) -> int | None:
@@ -246,6 +301,9 @@ def choose_user(found: Found, parties: Parties, moment: datetime, complete_until
     The stream if it is newer than the snapshot, and if it still has all payments before that moment: it can't say what
     a user had done long before the newest payment, nor if the history is gone from Redis.
 
+    A snapshot says nothing about novelty. Of a user who is nowhere, everything is unknown, except while the stream is
+    current: then the user has not paid before, and the defaults are the truth.
+
     Args:
         parties: those of the payment.
         complete_until: up to which arrival time the stream has the user's payments, in milliseconds; 0 is unknown.
@@ -257,13 +315,17 @@ def choose_user(found: Found, parties: Parties, moment: datetime, complete_until
             events = unpack_user(found.events, found.labels)
             novelty = Novelty.from_events(events, parties, moment)
             return ChosenUser(UserFeatures.from_events(events, moment), "stream", novelty)
-    return ChosenUser(snapshot, "batch") if snapshot else ChosenUser(UNKNOWN_USER, "default")
+    if snapshot:
+        return ChosenUser(snapshot, "batch", unknown=NO_NOVELTY)
+    is_new = not found.events and not found.labels and _stream_has_all(found, complete_until, moment, now)
+    return ChosenUser(UNKNOWN_USER, "default", unknown=frozenset() if is_new else UNKNOWN_USER_GROUPS)
 
 
 def choose_merchant(found: Found, moment: datetime, now: datetime) -> ChosenMerchant:
     """What is known of the merchant at the start of the day, by the same rule; its category is only in the snapshot.
 
-    Once the snapshots are too old to be used, the category still is: the source is then `reference`.
+    Once the snapshots are too old to be used, the category still is: the source is then `reference`, and the merchant
+    is unknown. So is one that is nowhere, except while the stream is current: then it is new.
     """
     snapshot = read_snapshot(MerchantFeatures, found.merchant)
     known = snapshot or UNKNOWN_MERCHANT
@@ -272,23 +334,35 @@ def choose_merchant(found: Found, moment: datetime, now: datetime) -> ChosenMerc
         covered = covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS)
         if covered and _merchant_is_complete(found, days, snapshot):
             return ChosenMerchant(MerchantFeatures.from_days(days, frauds, moment, known), "stream")
-    if snapshot is None:
-        return ChosenMerchant(UNKNOWN_MERCHANT, "default")
-    if snapshots_are_valid(found.stream.pushed_at, milliseconds(now)):
+    if snapshot and snapshots_are_valid(found.stream.pushed_at, milliseconds(now)):
         return ChosenMerchant(snapshot, "batch")
-    return ChosenMerchant(snapshot.reference(), "reference")
+    if snapshot:
+        return ChosenMerchant(snapshot.reference(), "reference", known=False)
+    is_new = not found.days and _stream_has_all(found, found.stream.complete.slowest, moment, now)
+    return ChosenMerchant(UNKNOWN_MERCHANT, "default", known=is_new)
 
 
-def choose_device(found: Found, moment: datetime, now: datetime) -> DeviceFeatures:
-    """What is known of the device, by the same rule. No snapshot has it, so without the stream it is unknown."""
+def choose_device(found: Found, moment: datetime, now: datetime) -> ChosenDevice:
+    """What is known of the device, by the same rule. No snapshot has it, so without the stream it is unknown.
+
+    A device that a current stream does not have is new, and its zeros are the truth.
+    """
     if (found.device_users or found.device_frauds) and _stream_is_newer(
         found, found.stream.complete.slowest, None, now
     ):
         users, frauds = unpack_device(found.device_users, found.device_frauds)
         days = {user.first_payment // DAY_MS for user in users}
         if covers_days(days, found.stream.data_clock, milliseconds(moment) // DAY_MS):
-            return DeviceFeatures.from_days(users, frauds, moment)
-    return UNKNOWN_DEVICE
+            return ChosenDevice(DeviceFeatures.from_days(users, frauds, moment), known=True)
+    is_new = not found.device_users and not found.device_frauds
+    known = is_new and _stream_has_all(found, found.stream.complete.slowest, moment, now)
+    return ChosenDevice(UNKNOWN_DEVICE, known)
+
+
+def _stream_has_all(found: Found, complete_until: int, moment: datetime, now: datetime) -> bool:
+    """Whether a user, a merchant or a device of which the stream has nothing has done nothing before a moment."""
+    clock = found.stream.data_clock
+    return stream_is_current(complete_until, milliseconds(now)) and covers_user(clock, clock, milliseconds(moment))
 
 
 def _user_is_complete(found: Found, snapshot: UserFeatures | None) -> bool:
@@ -325,18 +399,56 @@ def risk_tier(score: float, model: Model | Rules) -> str:
     return "high" if score >= model.high else "medium" if score >= model.medium else "low"
 
 
+def decided(
+    request: PaymentRequest,
+    features: PaymentFeatures,
+    vector: list[float],
+    model: Model | Rules,
+    score: float,
+    in_force: InForce,
+    policy: Policy,
+    now: datetime,
+) -> Scored:
+    """A scored payment with its decision.
+
+    Args:
+        vector: that of the features, as Python's numbers.
+        now: the time at the wall.
+    """
+    rounded, tier = round(score, 6), risk_tier(score, model)
+    payment = RulePayment(
+        request.user_id,
+        request.merchant_id,
+        request.amount,
+        request.is_international,
+        features.event_time,
+        request.currency,
+        request.country,
+        request.device_id,
+        request.device_type,
+        request.merchant_category,
+    )
+    facts = facts_of(payment, vector, rounded, tier, features.unknown)
+    decision = decide(facts, in_force, policy, now)
+    return Scored(request, features, model, rounded, tier, decision, in_force.ruleset.ruleset_id, now)
+
+
 def make_answer(scored: Scored, elapsed: float) -> dict[str, Any]:
     """The answer without its reasons; `elapsed` in seconds."""
     return {
         "transaction_id": scored.request.transaction_id,
         "prediction_id": str(uuid.uuid4()),
-        "fraud_probability": round(scored.score, 6),
-        "risk_tier": risk_tier(scored.score, scored.model),
+        "fraud_probability": scored.score,
+        "risk_tier": scored.risk_tier,
         "model_version": scored.model.version,
         "latency_ms": round(elapsed * 1000, 3),
         "feature_source": scored.features.source,
         "feature_age_seconds": scored.features.age_seconds,
         "merchant_feature_source": scored.features.merchant_source,
+        "decision": scored.decision.answer,
+        "queue": scored.decision.queue,
+        "rules": scored.decision.rules,
+        "ruleset_id": scored.ruleset_id,
     }
 
 
@@ -351,18 +463,42 @@ def audit_line(scored: Scored, answer: dict[str, Any]) -> bytes:
         "event_time": features.event_time,
         # A value that JSON can't express (a snapshot with NaN) becomes null.
         "features": dict(zip(FEATURES, features.vector, strict=True)),
-        "predicted_at": datetime.now(UTC),
+        "predicted_at": scored.predicted_at,
+        "rule_results": scored.decision.results,
+        "held_out": scored.decision.held_out,
+        "currency": request.currency,
+        "country": request.country,
+        "device_id": request.device_id,
+        "device_type": request.device_type,
+        "merchant_category": request.merchant_category,
+        "unknown_features": ",".join(features.unknown),
     }
     return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-def _count(scored: Scored, answer: dict[str, Any]) -> None:
-    metrics.PREDICTIONS[answer["risk_tier"]].inc()
-    metrics.FEATURE_SOURCE[scored.features.source].inc()
-    metrics.MERCHANT_FEATURE_SOURCE[scored.features.merchant_source].inc()
-    if scored.features.age_seconds is not None:
-        metrics.FEATURE_AGE[scored.features.source].observe(scored.features.age_seconds)
-    (metrics.CACHE_MISSES if scored.features.source == "default" else metrics.CACHE_HITS).inc()
+def _count(payments: Sequence[Scored]) -> None:
+    """Count answered payments; each counter once, since every change of one is a write to a file in memory."""
+    counts: dict[metrics.Counter, int] = {}
+    for scored in payments:
+        features, decision = scored.features, scored.decision
+        for counter in (
+            metrics.PREDICTIONS[scored.risk_tier],
+            metrics.FEATURE_SOURCE[features.source],
+            metrics.MERCHANT_FEATURE_SOURCE[features.merchant_source],
+            metrics.CACHE_MISSES if features.source == "default" else metrics.CACHE_HITS,
+            metrics.DECISIONS[decision.answer, decision.queue],
+        ):
+            counts[counter] = counts.get(counter, 0) + 1
+        if features.age_seconds is not None:
+            metrics.FEATURE_AGE[features.source].observe(features.age_seconds)
+        if decision.hits or decision.threw:
+            metrics.RULES.count(decision)
+        if decision.held_out:
+            metrics.HOLDOUT_PAYMENTS.inc()
+            metrics.HOLDOUT_AMOUNT.inc(decision.held_out_amount)
+            metrics.HOLDOUT_LOSS.inc(decision.held_out_amount * scored.score)
+    for counter, number in counts.items():
+        counter.inc(number)
 
 
 async def _yield_to_others(number: int) -> None:

@@ -24,7 +24,7 @@ BATCH_SIZE = Field(min_length=1, max_length=MAX_BATCH)
 Amount = Annotated[float, Field(strict=True, ge=0.01, le=MAX_AMOUNT_CENTS / 100, allow_inf_nan=False)]
 
 
-def _event_time(value: Any) -> datetime:
+def moment_of(value: Any) -> datetime:
     """An ISO 8601 timestamp, as UTC; without a time zone it would be ambiguous."""
     if not isinstance(value, str):
         raise ValueError("must be a string like 2024-11-29T14:30:00Z")
@@ -35,9 +35,13 @@ def _event_time(value: Any) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("has no time zone; write it like 2024-11-29T14:30:00Z or 2024-11-29T15:30:00+01:00")
     try:
-        moment = moment.astimezone(UTC)
+        return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("is out of range in UTC") from None
+
+
+def _event_time(value: Any) -> datetime:
+    moment = moment_of(value)
     if moment < EARLIEST_EVENT_TIME:
         raise ValueError(f"is before {EARLIEST_EVENT_TIME:%Y-%m-%d}; no payment is that old")
     if moment > datetime.now(UTC) + CLOCK_SKEW:
@@ -84,6 +88,10 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "feature_source": "batch",
     "feature_age_seconds": 840.0,
     "merchant_feature_source": "batch",
+    "decision": "challenge",
+    "queue": True,
+    "rules": ["new-device-high-amount"],
+    "ruleset_id": 12,
     "reasons": [],
     "reasons_status": "not_requested",
 }
@@ -165,6 +173,13 @@ class PredictionAnswer(BaseModel):
         description="The same of the merchant's features; reference: the snapshots are older than a day, so only the "
         "merchant's category and its risk are known."
     )
+    decision: Literal["approve", "challenge", "decline"] = Field(
+        description="What should happen to the payment: the strictest answer of the model and of the live rules that "
+        "fired, unless an exception lowers it."
+    )
+    queue: bool = Field(description="Whether somebody should look at the payment afterwards.")
+    rules: list[str] = Field(description="The live rules and exceptions that fired, by name.")
+    ruleset_id: int | None = Field(description="The ruleset that decided; null if there is none yet.")
     reasons: list[Reason] = Field(
         description="With ?explain=true: the up to five features that moved this score the most. Those of tier medium "
         "and high are stored in the table prediction_reasons, asked for or not."
@@ -186,7 +201,7 @@ class InvalidField(BaseModel):
     """One thing that is wrong with the request."""
 
     loc: list[str | int] = Field(
-        description="Where: body or query, then the field; in a batch also the payment's position."
+        description="Where: body, query or path, then the field; in a batch also the payment's position."
     )
     msg: str
     type: str
@@ -211,4 +226,5 @@ class ReadyAnswer(BaseModel):
 
     status: Literal["ok", "degraded"]
     model_version: str
+    ruleset_id: int | None = Field(description="The rules that decide; null: the model alone.")
     degraded: list[str] = Field(description="What is degraded; requests are answered nevertheless.")

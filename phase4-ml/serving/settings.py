@@ -5,6 +5,7 @@ from pathlib import Path
 from feature_store.settings import HistorySettings
 from fraud_common.settings import MlflowSettings, PostgresSettings, RedisSettings
 from pydantic import Field, field_validator
+from rules.access import RulesSettings
 
 MAX_REQUEST_BYTES = 1_048_576
 MAX_BATCH = 1000
@@ -23,7 +24,7 @@ class ModelSettings(MlflowSettings):
     state_dir: Path = Path("/var/lib/fraud-api")
 
 
-class Settings(HistorySettings, RedisSettings, PostgresSettings, ModelSettings):
+class Settings(HistorySettings, RedisSettings, PostgresSettings, ModelSettings, RulesSettings):
     """How the API serves, and how long it waits for Redis, the explainer and the model registry."""
 
     api_workers: int = Field(default=2, ge=1, le=64)
@@ -44,6 +45,13 @@ class Settings(HistorySettings, RedisSettings, PostgresSettings, ModelSettings):
     audit_fsync: bool = False
     # Of all files with predictions that are not in Postgres yet.
     audit_max_mb: int = Field(default=4096, ge=16)
+    # Of lists and suppressions that a worker keeps in memory, at most 320 bytes each.
+    rules_max_list_entries: int = Field(default=50_000, ge=0, le=1_000_000)
+    # Tier high is declined; otherwise it is challenged.
+    decision_decline_high: bool = False
+    # The share of users who are let through, each month others, and the largest amount that is.
+    decision_holdout: float = Field(default=0.0, ge=0, le=0.2, allow_inf_nan=False)
+    decision_holdout_max_amount: float = Field(default=100.0, ge=0, allow_inf_nan=False)
     # How long a request with ?explain=true waits for its reasons.
     explain_deadline_ms: float = Field(default=1000.0, gt=0)
 

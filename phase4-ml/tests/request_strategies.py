@@ -104,6 +104,30 @@ def _requests(
 
 
 _to_predict = st.sampled_from(["/predict", "/predict?explain=true", "/predict?explain=2", "/predict?explain=%00&x=1"])
+# To the API of rules: bodies with the right names and wrong values, among others.
+_RULE_FIELDS = [
+    "name", "when", "answer", "owner", "note", "queue", "lane", "rollout_percent", "expires_at", "reason", "version",
+    "to", "user_id", "valid_from", "valid_to", "about", "needs_approval", "values", "entry_ids", "rule", "threshold",
+    "days", "from",
+]  # fmt: skip
+_RULE_VALUES = [
+    "amount > 500", "amount >", "a" * 5000, "(" * 3000, "challenge", "rule-1", "2099-01-01T00:00:00Z", "2026-01-01",
+    "shadow", "user_id", 1, True, ["u1"], [1], ["u1"] * 2000, 0.5,
+]  # fmt: skip
+_rule_bodies = st.dictionaries(
+    st.one_of(st.sampled_from(_RULE_FIELDS), st.text(max_size=100)),
+    st.one_of(st.sampled_from(_RULE_VALUES), anything),
+    max_size=8,
+).map(to_json)
+_rule_paths = st.builds(
+    lambda *parts: "/" + "/".join(parts),
+    st.sampled_from(["rules", "lists", "rulesets", "backtests", "replay"]),
+    st.sampled_from(["rule-1", "validate", "1", "0", "99999999999999999999", "%00", "a%2Fb", "Rule", "\u00e9", ""]),
+    st.sampled_from(
+        ["submit", "approve", "reject", "pause", "retire", "versions", "history", "suppressions", "restore", "cancel",
+         "entries", "entries/approve", "entries/end", "entries?limit=0", "entries?value=%00", "suppressions/1/end", ""]
+    ),
+)  # fmt: skip
 _anywhere = st.text(max_size=30).map(lambda text: "/" + quote(text.encode(errors="replace"), safe="?&=%"))
 _kinds = [
     _requests(["POST"], _to_predict, _payment_bodies),
@@ -111,6 +135,11 @@ _kinds = [
     _requests(["POST"], st.sampled_from(["/predict", "/predict/batch"]), _other_bodies),
     _requests(["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"], st.one_of(_to_predict, _anywhere), _other_bodies),
 ]
+rule_requests: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    _requests(["POST"], st.sampled_from(["/rules", "/rules/validate", "/lists", "/backtests"]), _rule_bodies),
+    _requests(["POST"], _rule_paths, _rule_bodies),
+    _requests(["GET", "POST", "PUT", "HEAD"], _rule_paths, st.one_of(_rule_bodies, _other_bodies)),
+)
 # Most of them to what scores.
 requests: st.SearchStrategy[dict[str, Any]] = st.sampled_from([0, 0, 0, 1, 1, 1, 2, 2, 2, 3]).flatmap(
     _kinds.__getitem__

@@ -185,7 +185,7 @@ def assert_equal_to_oracle(found: Found, row: pd.Series, example: dict[str, Any]
     assert user.source == ("stream" if found.events or found.labels else "default")
     expected = {name: example[name] for name in STREAMED_FEATURES}
     actual: dict[str, Any] = {}
-    for state in (user.features, merchant, user.novelty, choose_device(found, moment, now)):
+    for state in (user.features, merchant, user.novelty, choose_device(found, moment, now).features):
         actual |= dataclasses.asdict(state)
     oracle.assert_same(actual, expected, row["transaction_id"])
 

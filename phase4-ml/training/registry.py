@@ -98,16 +98,20 @@ def rules_scores(examples: Examples) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What serving loads: the model and the names of its features."""
+    """What serving loads: the model, the names of its features, and the lowest scores of the tiers medium and high."""
 
     onnx: bytes
     features: list[str]
+    medium: float
+    high: float
 
     @classmethod
     def read(cls, folder: str) -> "ServedModel":
         """From the folder `serving` of a run."""
         path = Path(folder)
-        return cls((path / "model.onnx").read_bytes(), json.loads((path / "model.json").read_text())["features"])
+        described = json.loads((path / "model.json").read_text())
+        thresholds = described["thresholds"]
+        return cls((path / "model.onnx").read_bytes(), described["features"], thresholds["medium"], thresholds["high"])
 
     def scores(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """The probability of fraud of each row, which has all FEATURES."""

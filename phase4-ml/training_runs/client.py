@@ -1,9 +1,10 @@
 """A training run in the container `training`: start it, show its output as it comes, and end with its exit code.
 
-python -m training_runs.client [--skip-if-too-few] [--run ID] [--watch]
+python -m training_runs.client [--program score] [--skip-if-too-few] [--run ID] [--watch]
 
 Settings of training (TRAINING_…) in this program's environment win over those of the container. If another run is under
-way, it is followed instead. The same id joins a run that its client has left: after a restart, a task of Airflow
+way, it is followed instead; if it is of another program, this one waits for its end (train), or leaves it for the next
+time with exit code 99 (score). The same id joins a run that its client has left: after a restart, a task of Airflow
 continues where it was. SIGTERM and Ctrl-C stop the run of this id, but none that is followed instead.
 """
 
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
-from fraud_common.errors import UserError, one_line_errors
+from fraud_common.errors import EXIT_SKIPPED, UserError, one_line_errors
 
 ANSWER_SECONDS = 30
 RETRY_SECONDS = 0.5
@@ -70,13 +71,35 @@ class Service:
             connection.close()
 
 
-def start(service: Service, run_id: str, skip_if_too_few: bool) -> str:
-    """Start the run, or join what is under way; returns the id of the run to follow."""
+class Busy(Exception):  # noqa: N818 - not an error
+    """Another program runs, and this one can wait until the next time."""
+
+
+def start(service: Service, run_id: str, program: str, skip_if_too_few: bool) -> str:
+    """Start the run, or join what is under way; returns the id of the run to follow.
+
+    Raises:
+        Busy: another program is under way, and examples can be scored later.
+    """
     settings = {name: value for name, value in os.environ.items() if name.startswith("TRAINING_")}
-    wanted = {"id": run_id, "skip_if_too_few": skip_if_too_few, "settings": settings}
-    status, run = service.ask("POST", "/runs", wanted)
-    if "id" not in run:
-        raise UserError(f"training refuses the run {run_id!r} ({status}: {run.get('error')})")
+    wanted = {"id": run_id, "program": program, "skip_if_too_few": skip_if_too_few, "settings": settings}
+    told = False
+    while True:
+        status, run = service.ask("POST", "/runs", wanted)
+        if "id" not in run:
+            raise UserError(f"training refuses the run {run_id!r} ({status}: {run.get('error')})")
+        # A container of an earlier release knows one program only.
+        if run.get("program", "train") == program:
+            break
+        if program == "score":
+            raise Busy(
+                f"run {run['id']} is under way; examples are scored after it, or by the next run of the pipeline"
+            )
+        if not told:
+            say(f"run {run['id']} scores examples since {run['started_at']}; waiting for its end")
+            told = True
+        # The answer comes when there is news, or after ten seconds.
+        service.ask("GET", f"{_path(run['id'])}?first={10**9}")
     limit = f"{run['limit_mib']:,} MiB of memory" if run["limit_mib"] else "no memory limit"
     where = f"container {run['container']}, {limit}"
     if run["started"]:
@@ -136,10 +159,10 @@ def _path(run_id: str) -> str:
     return f"/runs/{quote(run_id, safe='')}"
 
 
-def run_and_follow(service: Service, run_id: str, skip_if_too_few: bool) -> int:
+def run_and_follow(service: Service, run_id: str, program: str, skip_if_too_few: bool) -> int:
     """Start or join a run, and see it through; returns the exit code for this program."""
     try:
-        exit_code = follow(service, start(service, run_id, skip_if_too_few))
+        exit_code = follow(service, start(service, run_id, program, skip_if_too_few))
     except Stopped as reason:
         # Whoever sent the signal does not wait for long. The service knows no such run if another one is followed.
         if replace(service, patience=STOP_SECONDS).ask("DELETE", _path(run_id))[0] == http.client.OK:
@@ -161,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training_runs.client", description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://training:8070", help="the service (default: %(default)s)")
     parser.add_argument("--run", metavar="ID", help="the name of the run (default: the time)")
+    parser.add_argument("--program", choices=("train", "score"), default="train", help="what to run (default: train)")
     parser.add_argument("--watch", action="store_true", help="start nothing; wait for the run ID, and follow it")
     parser.add_argument("--skip-if-too-few", action="store_true", help="end with 99 if there are too few examples")
     parser.add_argument(
@@ -181,7 +205,10 @@ def main() -> None:
                 wait_for(service, arguments.run, arguments.start_within)
                 sys.exit(follow(service, arguments.run))
             run_id = arguments.run or f"by-hand {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-            sys.exit(run_and_follow(service, run_id, arguments.skip_if_too_few))
+            sys.exit(run_and_follow(service, run_id, arguments.program, arguments.skip_if_too_few))
+        except Busy as reason:
+            say(f"skipped: {reason}")
+            sys.exit(EXIT_SKIPPED)
         except Stopped:
             sys.exit(1)
 

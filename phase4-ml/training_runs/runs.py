@@ -1,6 +1,6 @@
 """One training run at a time, as a child process whose output and end are kept for those who ask.
 
-Upstream is server.py; the child is `python -m training.train`.
+Upstream is server.py; the child is `python -m training.train`, or another program of PROGRAMS.
 """
 
 import logging
@@ -19,7 +19,8 @@ from typing import Any
 from fraud_common.errors import EXIT_SKIPPED
 from fraud_common.memory import read_memory
 
-PROGRAM = [sys.executable, "-m", "training.train"]
+# What can be started, by the name that a request has.
+PROGRAMS = {"train": "training.train", "score": "training.score_examples"}
 # A run writes some dozens.
 LINES_KEPT = 10_000
 CHARACTERS_KEPT = 2_000
@@ -44,6 +45,7 @@ class Run:
     """A run under way, or the last one. `written` counts all lines, of which `lines` has the newest."""
 
     id: str
+    program: str
     process: subprocess.Popen[str]
     kills_before: int
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -67,11 +69,11 @@ class Runs:
         self._run: Run | None = None
         self._closed = False
 
-    def start(self, run_id: str, arguments: list[str], settings: dict[str, str]) -> tuple[Run, bool]:
-        """Start a run, and say whether that was necessary; `settings` win over those of the container.
+    def start(self, run_id: str, program: str, arguments: list[str], settings: dict[str, str]) -> tuple[Run, bool]:
+        """Start a run of a program, and say whether that was necessary; `settings` win over those of the container.
 
-        It is not while one is under way, whoever asked for it. Nor is it if this very run has ended well, and whoever
-        asked for it was gone by then: its caller has been restarted, and asks again.
+        It is not while one is under way, whoever asked for it, and of whatever program. Nor is it if this very run has
+        ended well, and whoever asked for it was gone by then: its caller has been restarted, and asks again.
         """
         with self._changed:
             run = self._run
@@ -80,7 +82,7 @@ class Runs:
             if self._closed:
                 raise RuntimeError("the server is stopping")
             process = subprocess.Popen(
-                [*PROGRAM, *arguments],
+                [sys.executable, "-m", PROGRAMS[program], *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -90,7 +92,7 @@ class Runs:
                 # A group of its own, so that a signal reaches its children, too.
                 start_new_session=True,
             )
-            run = self._run = Run(run_id, process, read_memory().kills)
+            run = self._run = Run(run_id, program, process, read_memory().kills)
         log.info("started", extra={"run": run_id})
         threading.Thread(target=self._follow, args=(run,), daemon=True).start()
         return run, True

@@ -3,7 +3,7 @@
 python -m training_runs.server
 
     POST   /runs             {"id": …, "skip_if_too_few": false, "settings": {"TRAINING_…": "…"}}: start it; if a run is
-                             under way, the answer names that one
+                             under way, the answer names that one. With "program": "score", examples are scored
     GET    /runs/ID?first=N  lines from number N on and, in the end, the outcome; waits up to ten seconds for news
     DELETE /runs/ID          stop it; after its end: its outcome is known
     GET    /health
@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from fraud_common.logs import set_up_logging
 from fraud_common.memory import read_memory
 
-from training_runs.runs import Runs
+from training_runs.runs import PROGRAMS, Runs
 
 PORT = 8070
 NEWS_SECONDS = 10
@@ -73,12 +73,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             arguments = ["--skip-if-too-few"] if wanted["skip_if_too_few"] else []
-            run, started = self.runs.start(wanted["id"], arguments, wanted["settings"])
+            program = wanted.get("program", "train")
+            run, started = self.runs.start(wanted["id"], program, arguments, wanted["settings"])
         except RuntimeError as reason:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(reason)})
             return
         answer = {
             "id": run.id,
+            "program": run.program,
             "started": started,
             "started_at": run.started_at.isoformat(timespec="seconds"),
             "container": socket.gethostname(),
@@ -125,6 +127,8 @@ def _is_run(wanted: dict[str, Any]) -> bool:
         0 < len(wanted["id"]) <= ID_CHARACTERS
         and wanted["id"].isprintable()
         and isinstance(wanted["skip_if_too_few"], bool)
+        and wanted.get("program", "train") in PROGRAMS
+        and not (wanted["skip_if_too_few"] and wanted.get("program", "train") != "train")
         and all(SETTING.fullmatch(name) and "\0" not in value for name, value in wanted["settings"].items())
     )
 

@@ -14,6 +14,7 @@ WRONG = [
     ({"SIMULATOR": "maybe"}, "SIMULATOR=maybe:"),
     ({"INVALID_RATE": "2"}, "INVALID_RATE=2:"),
     ({"FRAUD_BURST": "2"}, "FRAUD_BURST=2:"),
+    ({"SIM_DECLINES": "maybe"}, "SIM_DECLINES=maybe:"),
     ({"KAFKA_BOOTSTRAP_SERVERS": "localhost:1"}, "KAFKA_BOOTSTRAP_SERVERS=localhost:1: no broker answers"),
 ]
 

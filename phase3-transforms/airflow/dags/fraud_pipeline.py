@@ -79,6 +79,12 @@ with DAG(
         bash_command="reconcile-features",
         execution_timeout=timedelta(minutes=5),
     )
+    # What has matured since the last run gets a score, for backtests of rules.
+    score_examples = BashOperator(
+        task_id="score_examples",
+        bash_command="phase-4-is-up || exit 99; score-examples",
+        execution_timeout=timedelta(minutes=30),
+    )
     chain(
         bronze_freshness_check(),
         dbt("dbt_seed", "seed", minutes=3),
@@ -89,6 +95,6 @@ with DAG(
         push_features,
         reconcile,
     )
-    marts >> push_features
+    marts >> [push_features, score_examples]
     # A run fails if one of its last tasks does, so this one makes it red when a data test failed.
     data_tests >> EmptyOperator(task_id="data_tests_passed", execution_timeout=timedelta(minutes=1))

@@ -2,7 +2,7 @@
 
 Upstream is fraud_pipeline, which fills mart_training_examples; downstream is the scoring API, which loads a new
 Production model by itself. If the model is refused, the run still succeeds: the log and MLflow say why. It is
-skipped while there are too few examples for one.
+skipped while there are too few examples for one. Then the model that serves scores the examples, for backtests.
 
 The container `training` does the work, with a memory limit of its own; the task shows its output. A task that is
 stopped stops the run. After a restart of the scheduler, the retry joins the run, or takes its result.
@@ -40,9 +40,13 @@ with DAG(
     tags=["phase 4"],
     doc_md=__doc__,
 ):
-    BashOperator(
+    train_and_promote = BashOperator(
         task_id="train_and_promote",
         # Exit code 99 means skipped to Airflow.
         bash_command="phase-4-is-up || exit 99; train-model --skip-if-too-few",
         execution_timeout=timedelta(hours=2),
     )
+    score_examples = BashOperator(
+        task_id="score_examples", bash_command="score-examples", execution_timeout=timedelta(hours=1)
+    )
+    train_and_promote >> score_examples

@@ -49,6 +49,17 @@ ARCHIVES = {
             "latency_ms": NUMBER,
             "predicted_at": TIME,
             "position": WHOLE,
+            "decision": TEXT,
+            "queue": TRUTH,
+            "ruleset_id": WHOLE,
+            "rule_results": JSON,
+            "held_out": TRUTH,
+            "currency": TEXT,
+            "country": TEXT,
+            "device_id": TEXT,
+            "device_type": TEXT,
+            "merchant_category": TEXT,
+            "unknown_features": TEXT,
         },
     ),
     "prediction_reasons": Archive(
@@ -142,7 +153,19 @@ class Archives:
             f"create table if not exists {self._name(table)} ({columns}, day date)"
             " with (partitioned_by = array['day'])",
         )
+        self._add_columns(table)
         self._ready.add(table)
+
+    def _add_columns(self, table: str) -> None:
+        """Those that the archive of an earlier release lacks; its rows have NULL there."""
+        known = query(
+            self._trino,
+            "select column_name from delta.information_schema.columns"
+            f" where table_schema = '{self._schema}' and table_name = '{table}_archive'",
+        )
+        for name, kind in ARCHIVES[table].columns.items():
+            if [name] not in known:
+                query(self._trino, f"alter table {self._name(table)} add column {name} {TYPES.get(kind, kind)}")
 
     def _end_leftovers(self, table: str) -> None:
         end = time.monotonic() + LEFTOVER_SECONDS

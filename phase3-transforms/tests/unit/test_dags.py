@@ -40,10 +40,11 @@ def test_the_pipeline_runs_layer_by_layer(dags: DagBag) -> None:
         "dbt_seed": ["dbt_staging"],
         "dbt_staging": ["dbt_intermediate"],
         "dbt_intermediate": ["dbt_marts"],
-        "dbt_marts": ["dbt_test", "push_features_to_redis"],
+        "dbt_marts": ["dbt_test", "push_features_to_redis", "score_examples"],
         "dbt_test": ["data_tests_passed", "push_features_to_redis"],
         "push_features_to_redis": ["reconcile_stream_features"],
         "reconcile_stream_features": [],
+        "score_examples": [],
         "data_tests_passed": [],
     }
 
@@ -62,7 +63,7 @@ def test_features_are_pushed_whatever_the_data_tests_find(
 ) -> None:
     dag = dags.dags["fraud_pipeline"]
     states = {"dbt_marts": marts, "dbt_test": tests}
-    for name in ("push_features_to_redis", "reconcile_stream_features", "data_tests_passed"):
+    for name in ("push_features_to_redis", "reconcile_stream_features", "score_examples", "data_tests_passed"):
         task = dag.get_task(name)
         states[name] = _state_of(str(task.trigger_rule.value), [states[up] for up in task.upstream_task_ids])
     assert (states["push_features_to_redis"] == "success") is pushed
@@ -78,12 +79,17 @@ def _state_of(rule: str, upstream: list[str]) -> str:
     return "success" if may_run else "upstream_failed"
 
 
-def test_training_is_one_task(dags: DagBag) -> None:
-    assert chain_of(dags.dags["model_training"]) == ["train_and_promote"]
+def test_examples_are_scored_by_the_model_that_serves_after_training(dags: DagBag) -> None:
+    assert chain_of(dags.dags["model_training"]) == ["train_and_promote", "score_examples"]
 
 
 @pytest.mark.parametrize(
-    ("dag_id", "task_id"), [("fraud_pipeline", "push_features_to_redis"), ("model_training", "train_and_promote")]
+    ("dag_id", "task_id"),
+    [
+        ("fraud_pipeline", "push_features_to_redis"),
+        ("fraud_pipeline", "score_examples"),
+        ("model_training", "train_and_promote"),
+    ],
 )
 def test_without_phase_4_its_tasks_are_skipped(dags: DagBag, dag_id: str, task_id: str) -> None:
     # Where the test runs there is none of its services.
@@ -117,6 +123,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("push-features", "serving.feature_writer"),
         ("reconcile-features", "feature_store.reconcile"),
         ("train-model", "training_runs.client"),
+        ("score-examples", "training_runs.client"),
     ],
 )
 def test_what_the_tasks_import_is_in_their_image(platform: Path, command: str, module: str) -> None:

@@ -113,6 +113,7 @@ def test_batch_is_the_same_as_one_by_one_in_the_same_order(api: httpx2.Client) -
     for number in (0, 250, 999):
         alone = post(api, payments[number])
         same = ("fraud_probability", "risk_tier", "model_version", "feature_source", "feature_age_seconds")
+        same += ("decision", "queue", "rules", "ruleset_id")
         assert {name: alone[name] for name in same} == {name: answers[number][name] for name in same}
 
 
@@ -268,12 +269,15 @@ def test_metrics_count(api: httpx2.Client, healthy: str) -> None:
 
 def test_health_and_ready(api: httpx2.Client, healthy: str) -> None:
     assert api.get("/health").json() == {"status": "ok"}
-    assert api.get("/ready").json() == {"status": "ok", "model_version": healthy, "degraded": []}
+    state = api.get("/ready").json()
+    assert (state["status"], state["model_version"], state["degraded"]) == ("ok", healthy, [])
 
 
 def test_whatever_is_sent_the_answer_is_documented(healthy: str) -> None:
     command = ["schemathesis", "run", f"{API_URL}/openapi.json", "--max-examples", "60", "--no-color"]
+    # The others are for people with keys, and have a test of their own (test_rules_api.py).
+    command += ["--include-path-regex", "^/(predict|health|ready|metrics)"]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_formats"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:]
-    assert "5 selected / 5 total" in result.stdout
+    assert "5 selected" in result.stdout

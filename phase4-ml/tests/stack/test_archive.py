@@ -1,5 +1,6 @@
 """Old days leave Postgres once they are archived: a moved clock on a real Postgres, one day on a real lakehouse."""
 
+import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -29,6 +30,20 @@ select sum(pg_total_relation_size(oid))::bigint, pg_database_size(current_databa
 from pg_class
 where relkind = 'r' and relnamespace in ('public'::regnamespace, 'days'::regnamespace)
 """
+# What a prediction has since there are rules.
+DECIDED = {
+    "rule_results": {"fired": [[1, 2]], "shadow": [], "threw": [], "suppressed": [], "model": "approve"},
+    "decision": "decline",
+    "queue": True,
+    "ruleset_id": 12,
+    "held_out": False,
+    "currency": "EUR",
+    "country": "DE",
+    "device_id": "d1",
+    "device_type": "web",
+    "merchant_category": None,
+    "unknown_features": "novelty,device",
+}
 KEYS = {"predictions": "prediction_id", "prediction_reasons": "prediction_id", "shadow_predictions": "position"}
 
 
@@ -280,6 +295,13 @@ def test_trino_archives_each_row_once(lakehouse: str) -> None:
     today = FIRST + timedelta(days=31)
     with trino_cursor(TrinoSettings(), user="tests") as trino:
         # Killed after the rows were added, and before the day was dropped.
+        # The archive of an earlier release has fewer columns.
+        query(trino, f"create schema delta.{lakehouse} with (location = 's3://lakehouse/{lakehouse}')")
+        query(
+            trino,
+            f"create table delta.{lakehouse}.predictions_archive (prediction_id varchar, transaction_id varchar,"
+            " predicted_at timestamp(3) with time zone, day date) with (partitioned_by = array['day'])",
+        )
         lake = Archives(trino, lakehouse)
         with connection, connection.cursor() as cursor:
             (partition,) = [
@@ -288,7 +310,7 @@ def test_trino_archives_each_row_once(lakehouse: str) -> None:
         assert partition.begin is not None
         lake.add("predictions", partition, partition.begin, partition.begin + timedelta(hours=1))
         archive_old(connection, Archives(trino, lakehouse), today, keep_days=30)
-        sink.store([line("late", predicted_at="2001-01-01T00:10:00Z").rstrip()])
+        sink.store([line("late", predicted_at="2001-01-01T00:10:00Z", **DECIDED).rstrip()])
         archive_old(connection, Archives(trino, lakehouse), today, keep_days=30)
         archived = query(
             trino,
@@ -298,6 +320,12 @@ def test_trino_archives_each_row_once(lakehouse: str) -> None:
         assert [tuple(row[:3]) for row in archived] == [row[:3] for row in stored]
         assert [row[3].replace(" ", "") for row in archived] == [row[3].replace(" ", "") for row in stored]
         assert [tuple(row[4:]) for row in archived] == [(*row[4:], FIRST) for row in stored]
+        ((results, *decided),) = query(
+            trino,
+            f"select rule_results, {', '.join(list(DECIDED)[1:])} from delta.{lakehouse}.predictions_archive"
+            " where transaction_id = 'late'",
+        )
+        assert [json.loads(results), *decided] == list(DECIDED.values())
         counts = {
             table: query(
                 trino, f"select count(*), count(distinct {KEYS[table]}) from delta.{lakehouse}.{table}_archive"

@@ -85,6 +85,14 @@ def content(settings: PostgresSettings, tables: tuple[str, ...] = TABLES) -> dic
     return {table: execute(settings, f"select * from {table} order by 1") for table in tables}
 
 
+def kept(settings: PostgresSettings, before: dict[str, list[tuple[Any, ...]]]) -> bool:
+    """Whether all rows are there with all values that they had; later releases add columns behind them."""
+    after = content(settings)
+    return all(
+        [row[: len(old)] for row, old in zip(after[table], rows, strict=True)] == rows for table, rows in before.items()
+    )
+
+
 def newest() -> str | None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -108,7 +116,7 @@ def test_a_database_of_the_release_before_migrations_keeps_its_data(database: Po
     weeks = execute(database, "select * from quality_weeks")
     assert len(before["predictions"]) == len(before["shadow_predictions"]) == 200
     upgrade(database)
-    assert content(database) == before
+    assert kept(database, before)
     assert execute(database, "select * from quality_weeks") == weeks
     # Positions continue where they were.
     execute(database, ROWS.partition(";")[0].replace("(1, 200)", "(1, 1)"))
@@ -164,7 +172,7 @@ def test_a_migration_that_was_killed_is_done_again(database: PostgresSettings) -
         database.fraud_db_name,
     )
     upgrade(database)
-    assert content(database) == before
+    assert kept(database, before)
     assert execute(database, "select count(*) from pg_index where not indisvalid") == [(0,)]
     assert execute(database, "select conname from pg_constraint where conname like '%_end'") == []
 

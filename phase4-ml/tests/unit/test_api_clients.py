@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from api_process import PAYMENT, metric_of, own_api, wait_until
+from rules.access import People
 from serving import background, metrics
 from serving.api_keys import ApiKeys
 from serving.background import keep_running
@@ -107,7 +108,7 @@ def test_many_large_requests_at_once_do_not_fill_the_memory() -> None:
         await checks({"type": "http", "method": "POST", "path": "/predict", "headers": []}, receive, send)
 
     async def run() -> None:
-        checks = RequestChecks(app, ApiKeys([], ""), None, MAX_REQUEST_BYTES, max_seconds=60)
+        checks = RequestChecks(app, ApiKeys([], ""), People([]), None, MAX_REQUEST_BYTES, max_seconds=60)
         slow = [asyncio.create_task(request(checks)) for _ in range(fitting + 3)]
         while len(statuses) < 3 and not any(task.done() and task.exception() for task in slow):
             await asyncio.sleep(0)

@@ -14,18 +14,20 @@ import pytest
 from api_process import metric_of, own_api
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from request_strategies import batches, faulty, payments, requests, to_json
+from request_strategies import batches, faulty, payments, requests, rule_requests, to_json
 from serving.schemas import BatchAnswer, PredictionAnswer
 from serving.settings import MAX_ERRORS
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "300"))
+ADMIN_KEY = "key-of-an-admin"
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     nowhere = {"redis_host": "localhost", "postgres_host": "localhost", "mlflow_tracking_uri": "http://localhost:1"}
-    with own_api(tmp_path_factory.mktemp("api"), redis_port=1, postgres_port=1, **nowhere) as client:
+    keys = {"rules_keys": f"admin:admin:{ADMIN_KEY}"}
+    with own_api(tmp_path_factory.mktemp("api"), redis_port=1, postgres_port=1, **nowhere, **keys) as client:
         yield client
 
 
@@ -45,7 +47,7 @@ def refused(answer: httpx2.Response) -> list[dict[str, Any]]:
     """The errors of a 422, which are few, short and say where."""
     errors = answer.json()["detail"]
     assert 1 <= len(errors) <= MAX_ERRORS and len(answer.content) < 10_000
-    assert all(each["loc"][0] in ("body", "query") and each["msg"] and each["type"] for each in errors)
+    assert all(each["loc"][0] in ("body", "query", "path") and each["msg"] and each["type"] for each in errors)
     return errors
 
 
@@ -70,6 +72,26 @@ def test_no_request_is_an_error_of_ours(api: httpx2.Client) -> None:
     assert api.get("/health").status_code == 200
     assert metric_of(api, "fraud_requests_total", status="500") == 0
     assert metric_of(api, "fraud_background_failures_total") == 0
+
+
+def test_no_request_about_rules_is_an_error_of_ours(api: httpx2.Client) -> None:
+    """There is no Postgres, so what is right is answered with 503."""
+    statuses: list[int] = []
+
+    def check(request: dict[str, Any]) -> None:
+        headers = request["headers"] | {"X-API-Key": ADMIN_KEY.encode()}
+        answer = api.request(**request | {"headers": headers})
+        assert answer.status_code in (200, 307, 404, 405, 422, 503), answer.text
+        statuses.append(answer.status_code)
+        if answer.status_code == 422:
+            refused(answer)
+        if answer.status_code == 503 and request["method"] != "HEAD":
+            assert "scoring is not affected" in answer.json()["detail"]
+
+    for_each(rule_requests, REQUESTS, check)
+    print({status: statuses.count(status) for status in sorted(set(statuses))})
+    assert len(statuses) >= REQUESTS and {405, 422, 503} <= set(statuses)
+    assert metric_of(api, "fraud_requests_total", status="500") == 0
 
 
 def test_a_good_payment_is_scored_alone_and_in_a_batch_alike(api: httpx2.Client) -> None:

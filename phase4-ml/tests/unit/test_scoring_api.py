@@ -1,5 +1,6 @@
 """The scorer's requests: what the API gets, and what the scorer makes of its answers, over HTTP on localhost."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fastavro
 import pytest
 from fraud_common.errors import Stopping
+from fraud_common.topics import SCORED, own_schema
 from sample_payments import NOON, payment
 from scorer.api import ScoringApi
 from scorer.records import InvalidPayment, Refusal, to_request, to_score
@@ -129,4 +132,25 @@ def test_a_score_has_the_ids_of_its_payment() -> None:
     answer = {"fraud_probability": 0.25, "risk_tier": "medium", "model_version": "7", "feature_source": "stream"}
     score = to_score(to_request(payment(1), NOON), answer | {"latency_ms": 1.0}, NOON)
     ids = {"transaction_id": "t000001", "user_id": "u1", "merchant_id": "m1"}
-    assert score == answer | ids | {"scored_at": NOON}
+    undecided = {"decision": None, "queue": False, "rules": [], "ruleset_id": None}
+    assert score == answer | ids | {"scored_at": NOON} | undecided
+
+
+def test_a_score_has_what_was_decided_and_readers_of_the_last_release_can_read_it() -> None:
+    own = json.loads(own_schema(SCORED) or "")
+    decided = {"decision": "challenge", "queue": True, "rules": ["new-device", "velocity"], "ruleset_id": 12}
+    answer = {"fraud_probability": 0.25, "risk_tier": "medium", "model_version": "7", "feature_source": "stream"}
+    score = to_score(to_request(payment(1), NOON), answer | decided, NOON)
+    before = own | {"fields": [field for field in own["fields"] if field["name"] not in decided]}
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(own), score)
+    content = buffer.getvalue()
+    assert fastavro.schemaless_reader(io.BytesIO(content), own, None) == score
+    assert fastavro.schemaless_reader(io.BytesIO(content), own, before) == {
+        name: value for name, value in score.items() if name not in decided
+    }
+    # And records of the last release are read with the defaults.
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(before), score)
+    undecided = {"decision": None, "queue": False, "rules": [], "ruleset_id": None}
+    assert fastavro.schemaless_reader(io.BytesIO(buffer.getvalue()), before, own) == score | undecided

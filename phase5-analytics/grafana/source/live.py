@@ -21,6 +21,7 @@ VARIABLES = {"$group": "bronze-writer"}
 # What a stack of an hour may not know yet, and why. Panels say "no data" then, but their metrics must exist.
 NO_MATURED_LABELS = "no label is older than 14 days"
 NO_FRAUD_KNOWN = "the label of no fraud that was scored has arrived"
+NO_RULE = "no rule is in this state"
 MAY_BE_EMPTY = {
     "ML Monitoring / Precision of tier high / B": NO_MATURED_LABELS,
     "ML Monitoring / Recall of tier high / A": NO_FRAUD_KNOWN,
@@ -31,6 +32,10 @@ MAY_BE_EMPTY = {
     "ML Monitoring / Latency of /predict / A": "nobody has asked for a single payment for five minutes",
     "ML Monitoring / Latency of /predict / B": "nobody has asked for a single payment for five minutes",
     "ML Monitoring / Latency of /predict / C": "nobody has asked for a single payment for five minutes",
+    "ML Monitoring / Hits of live rules / A": NO_RULE,
+    "ML Monitoring / Hits of shadow rules / A": NO_RULE,
+    "ML Monitoring / Rules by state / B": "no rule has paused itself",
+    "ML Monitoring / Rules by state / C": "no rule has raised an error",
     "ML Monitoring / Tails / A": "fewer than 1,000 payments were compared",
 }
 

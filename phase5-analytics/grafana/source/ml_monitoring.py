@@ -38,7 +38,7 @@ def build() -> Dashboard:
         "ml-monitoring",
         "The live model: volume, latency, fraud rate, features, errors, and what happens to predictions afterwards.",
     )
-    for section in (_now, _scores, _quality, _weeks, _speed, _features, _drift, _after):
+    for section in (_now, _scores, _decisions, _quality, _weeks, _speed, _features, _drift, _after):
         section(board)
     return board
 
@@ -161,6 +161,73 @@ def _scores(board: Dashboard) -> None:
             "Model version",
             "A step is a new Production model or a rollback. 0: rules.",
             {"version": "max(fraud_model_version)"},
+            "none",
+        )
+    )
+
+
+def _decisions(board: Dashboard) -> None:
+    board.with_row(Row("Decisions"))
+    board.with_panel(
+        lines(
+            "Decisions by answer",
+            "Payments per second, by the answer at the till: the strictest of the model and the live rules, unless an "
+            "exception lowers it.",
+            {"{{decision}}": "sum by (decision) (rate(fraud_decisions_total[5m]))"},
+            "reqps",
+            stacked=True,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Queue",
+            "Payments that an analyst should look at, per hour, by the answer that they already got.",
+            {"{{decision}}": 'sum by (decision) (3600 * rate(fraud_decisions_total{queue="yes"}[5m]))'},
+            "short",
+            stacked=True,
+        )
+    )
+    board.with_panel(
+        lines(
+            "Hits of live rules",
+            "Payments per hour on which a live rule fired: the ten rules with most. A rule that fires ten times as "
+            "often as its backtest expects pauses itself.",
+            {
+                "{{rule}}: {{answer}}": "topk(10, sum by (rule, answer) "
+                '(3600 * rate(fraud_rule_hits_total{state="live"}[5m])))'
+            },
+            "short",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Hits of shadow rules",
+            "The same for rules that have no effect yet, and for live rules where a user is outside their rollout.",
+            {
+                "{{rule}}: {{answer}}": "topk(10, sum by (rule, answer) "
+                '(3600 * rate(fraud_rule_hits_total{state="shadow"}[5m])))'
+            },
+            "short",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Rules by state",
+            "Versions of rules. A rule that the guard has paused is counted by its name until somebody changes it.",
+            {
+                "{{state}}": 'max by (state) (fraud_rules{state!="retired"})',
+                "paused itself: {{rule}}": "max by (rule) (fraud_rule_is_paused_by_guard)",
+                "errors of {{rule}}": "sum by (rule) (increase(fraud_rule_errors_total[5m])) > 0",
+            },
+            "short",
+        )
+    )
+    board.with_panel(
+        lines(
+            "Rulesets",
+            "The newest ruleset, and the oldest that a worker of the API decides by. They should be equal within "
+            "seconds; a minute apart raises an alert.",
+            {"newest": "max(fraud_ruleset_newest)", "oldest in force": "min(fraud_ruleset_id)"},
             "none",
         )
     )

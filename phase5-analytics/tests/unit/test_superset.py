@@ -55,9 +55,9 @@ def queried(params: dict[str, Any]) -> tuple[set[str], set[str]]:
     }
 
 
-def test_there_are_three_dashboards() -> None:
+def test_there_are_four_dashboards() -> None:
     titles = {board["dashboard_title"] for board in DASHBOARDS.values()}
-    assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed"}
+    assert titles == {"Transaction Overview", "Fraud Analytics", "Real-Time Risk Feed", "Decisions and Rules"}
 
 
 def test_every_uuid_is_unique() -> None:

@@ -151,7 +151,7 @@ def test_features_of_one_value_are_dropped_and_named(dataset: Dataset, capsys: p
     assert f"without {FEATURES[5]}, {FEATURES[9]}, which have only one value" in capsys.readouterr().err
     # What serves takes the columns by name, whatever is in the others.
     trained.holdout.matrix[:, [5, 9]] = np.nan
-    served = ServedModel(trained.onnx, list(trained.features)).scores(trained.holdout.matrix)
+    served = ServedModel(trained.onnx, list(trained.features), 0.1, 0.5).scores(trained.holdout.matrix)
     assert np.abs(served - trained.scores).max() < TOLERANCE
 
 

@@ -74,6 +74,7 @@ class World:
         (folder / "training").mkdir()
         (folder / "training/__init__.py").touch()
         (folder / "training/train.py").write_text(TRAIN)
+        (folder / "training/score_examples.py").write_text("print('scoring')\n" + TRAIN)
         self.start_server(0)
 
     def start_server(self, port: int) -> None:
@@ -195,6 +196,33 @@ def test_a_client_waits_for_a_run_that_another_starts(world: World) -> None:
     assert len(world.starts()) == 1
 
 
+def test_examples_are_scored_by_a_run_of_their_own(world: World) -> None:
+    client = world.client("--program", "score", "--run", "scheduled score")
+    client.sees("scoring\n")
+    world.let_it_end(0)
+    assert "the result" in client.ends(0)
+
+
+def test_scoring_does_not_wait_for_training(world: World) -> None:
+    training = world.client("--run", "first")
+    training.sees("reading examples")
+    assert "skipped: run first is under way" in world.client("--program", "score", "--run", "second").ends(99)
+    world.let_it_end(0)
+    training.ends(0)
+    assert len(world.starts()) == 1
+
+
+def test_training_waits_for_scoring(world: World) -> None:
+    scoring = world.client("--program", "score", "--run", "first")
+    scoring.sees("reading examples")
+    training = world.client("--run", "second")
+    training.sees("run first scores examples since .*; waiting for its end")
+    world.let_it_end(0)
+    assert "scoring" not in training.ends(0)
+    scoring.ends(0)
+    assert len(world.starts()) == 2
+
+
 def test_a_task_that_was_killed_joins_its_run(world: World) -> None:
     killed = world.client("--run", "scheduled")
     killed.sees("reading examples")
@@ -306,6 +334,9 @@ def test_a_server_that_is_away_is_named_with_the_next_step(world: World) -> None
         b'{"id": "a\\n", "skip_if_too_few": true, "settings": {}}',
         b'{"id": "a", "skip_if_too_few": 1, "settings": {}}',
         b'{"id": "a", "skip_if_too_few": true, "settings": []}',
+        b'{"id": "a", "skip_if_too_few": false, "settings": {}, "program": "os"}',
+        b'{"id": "a", "skip_if_too_few": false, "settings": {}, "program": []}',
+        b'{"id": "a", "skip_if_too_few": true, "settings": {}, "program": "score"}',
         b'{"id": "a", "skip_if_too_few": true, "settings": {"PATH": "/tmp"}}',
         b'{"id": "a", "skip_if_too_few": true, "settings": {"TRAINING_DAYS": 45}}',
         b'{"id": "a", "skip_if_too_few": true, "settings": {"TRAINING_DAYS": "\\u0000"}}',
