@@ -213,8 +213,13 @@ def _recorded_in_postgres(key: tuple[int, int] | None) -> str:
     """Whether the rule fired when the payment was scored, live or for its user outside the rollout or suppressed."""
     if key is None:
         return "false"
-    pair = f"'[[{key[0]}, {key[1]}]]'"
-    return "coalesce(" + " or ".join(f"rule_results->'{part}' @> {pair}" for part in _RECORDED) + ", false)"
+    # As elements: containment in JSON takes [2, 1] for [1, 2].
+    pair = f"'[{key[0]}, {key[1]}]'::jsonb"
+    return "coalesce(" + " or ".join(f"{pair} in {_elements(part)}" for part in _RECORDED) + ", false)"
+
+
+def _elements(part: str) -> str:
+    return f"(select jsonb_array_elements(rule_results->'{part}'))"
 
 
 _RECORDED = ("fired", "shadow", "suppressed")
