@@ -89,9 +89,11 @@ def test_the_first_model_was_made_by_its_dag_in_the_container_of_training(airflo
     """Field case F7: make up has made it; here is what Airflow knows of it."""
     runs = airflow.get(start_training.RUNS, params={"order_by": "run_after", "limit": 1}).raise_for_status()
     run = runs.json()["dag_runs"][0]["dag_run_id"]
-    wait_for_run(airflow, run, start_training.DAG, 60)
+    # Then it scores the examples, for backtests.
+    wait_for_run(airflow, run, start_training.DAG, 300)
     tasks = f"{start_training.RUNS}/{run}/taskInstances"
-    (task,) = airflow.get(tasks).raise_for_status().json()["task_instances"]
+    of_run = airflow.get(tasks).raise_for_status().json()["task_instances"]
+    (task,) = [each for each in of_run if each["task_id"] == "train_and_promote"]
     log = end_of_log(airflow, tasks, task, lines=1000)
     container = container_of("training")
     limit = container.attrs["HostConfig"]["Memory"] // 2**20

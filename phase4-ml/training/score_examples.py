@@ -38,6 +38,8 @@ from training.settings import Settings
 SCORES = "example_scores"
 # Payments of one commit: about 60 MiB with their features.
 CHUNK = 100_000
+# What Trino calls it that a table is registered: Delta Lake's connector says the first, `create table` the second.
+EXISTS_ALREADY = ("ALREADY_EXISTS", "TABLE_ALREADY_EXISTS")
 # What the table has, and how an empty one is asked: a day of it is empty until its first payment is scored.
 NO_SCORES = (
     "select '' as transaction_id, date '1970-01-01' as event_date, '' as model_version, 0.0 as fraud_probability,"
@@ -276,7 +278,7 @@ def register(settings: ScoringSettings, location: str) -> None:
         try:
             query(cursor, call)
         except TrinoQueryError as error:
-            if error.error_name != "TABLE_ALREADY_EXISTS":
+            if error.error_name not in EXISTS_ALREADY:
                 raise UserError(f"Trino can't register {location}: {error.message}") from error
 
 

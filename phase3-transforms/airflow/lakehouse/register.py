@@ -45,7 +45,7 @@ def _register(trino: Cursor, table: str) -> None:
         )
     except TrinoUserError as error:
         # Another process registered it meanwhile.
-        if error.error_name == "TABLE_ALREADY_EXISTS":
+        if error.error_name in ("ALREADY_EXISTS", "TABLE_ALREADY_EXISTS"):
             return
         if "No transaction log found" in str(error.message):
             raise UserError(
