@@ -6,6 +6,7 @@ the answer leaves. A request, also one of many payments, uses one model and one 
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ from features import (
     UserFeatures,
     milliseconds,
 )
+from fraud_common.payments import TEXT_PATTERN
 from numpy.typing import NDArray
 from rules.catalogue import Group
 from rules.decide import Decision, Policy, decide
@@ -75,6 +77,7 @@ UNKNOWN_USER_GROUPS: frozenset[Group] = frozenset({"user", "novelty"})
 NO_NOVELTY: frozenset[Group] = frozenset({"novelty"})
 # In a batch, other requests have their turn after so many payments; for more, the model runs in a thread.
 CHUNK = 50
+_is_text = re.compile(TEXT_PATTERN).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +273,15 @@ def category_risk(category: str | None, risks: Mapping[str, int]) -> int | None:
     return risks.get(category, UNKNOWN_CATEGORY_RISK) if category and risks else None
 
 
+def stored_category(category: str | None) -> str | None:
+    """The category that a payment gives, as rules see it and the audit table has it.
+
+    No payment is refused because of its category, whatever it is. But Postgres stores no NUL, and a text of a megabyte
+    would be in the table with every payment, so such a category is None there.
+    """
+    return category if category and _is_text(category) else None
+
+
 def moment_of(event_time: datetime | None, data_clock: int, now: datetime) -> datetime:
     """The moment of a payment, for all of its features.
 
@@ -426,7 +438,7 @@ def decided(
         request.country,
         request.device_id,
         request.device_type,
-        request.merchant_category,
+        stored_category(request.merchant_category),
     )
     facts = facts_of(payment, vector, rounded, tier, features.unknown)
     decision = decide(facts, in_force, policy, now)
@@ -470,7 +482,7 @@ def audit_line(scored: Scored, answer: dict[str, Any]) -> bytes:
         "country": request.country,
         "device_id": request.device_id,
         "device_type": request.device_type,
-        "merchant_category": request.merchant_category,
+        "merchant_category": stored_category(request.merchant_category),
         "unknown_features": ",".join(features.unknown),
     }
     return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

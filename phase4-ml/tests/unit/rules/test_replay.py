@@ -57,6 +57,15 @@ def test_the_same_again(user_id: str, unknown: tuple[str, ...], policy: Policy) 
     assert orjson.loads(orjson.dumps(again.to_dict()))["same"] is True
 
 
+@pytest.mark.parametrize("category", ["a\0b", "line\nbreak", "x" * 129])
+def test_a_category_that_postgres_should_not_have_is_unknown_to_rules_too(category: str) -> None:
+    in_force = InForce(ruleset(entry(1, when="merchant_category is null")))
+    prediction = stored(in_force, merchant_category=category)
+    assert prediction.merchant_category is None
+    assert prediction.rule_results is not None and prediction.rule_results["fired"] == [[1, 1]]
+    assert replay(Past(prediction, in_force, changed_just_before=False), Rules()).same
+
+
 def test_what_is_different_is_listed() -> None:
     prediction = stored(InForce(ruleset(*ENTRIES), BLOCKED_USERS))
     other = InForce(ruleset(*ENTRIES[:2], BLOCKED), BLOCKED_USERS)
