@@ -4,12 +4,12 @@ serving/middleware.py has checked the key; here, each request says which role it
 in threads of rules/database.py, so a slow or stopped Postgres is a 503 here, and nothing to scoring.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-import psycopg2
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from rules import backtests_table, lists_table, rulesets, store, suppressions
 from rules.access import Person, Role
-from rules.database import RulesDatabase, UnavailableError, unavailable
+from rules.database import RulesDatabase, UnavailableError
 from rules.lists_table import Entry, List
 from rules.refusals import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from rules.replay import Replay, ReplayError
@@ -96,6 +96,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     """Give an application these routes, and its answers to what they refuse."""
     app.state.rules_settings = settings
     app.state.rules_database = RulesDatabase(settings)
+    app.state.rules_replays = asyncio.Lock()
     app.include_router(router)
     for error in STATUSES:
         app.add_exception_handler(error, _refused)
@@ -373,10 +374,8 @@ async def post_cancel(request: Request, backtest_id: Id) -> BacktestAnswer:
 async def post_replay(request: Request, prediction_id: UUID) -> Replay:
     """Decide a stored prediction again: the same rules, lists, features and score must give the same decision."""
     _person(request, Role.VIEWER)
-    try:
-        return await replay_prediction(_settings(request), request.app.state.models, prediction_id)
-    except psycopg2.OperationalError as error:
-        raise unavailable(error) from error
+    state = request.app.state
+    return await replay_prediction(state.rules_database, state.models, state.rules_replays, prediction_id)
 
 
 # ---------- what they share

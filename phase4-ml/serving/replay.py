@@ -1,32 +1,33 @@
 """What the route POST /replay/{prediction_id} does: a prediction from Postgres, its model, and rules/replay.py."""
 
 import asyncio
-from contextlib import closing
 from uuid import UUID
 
 import httpx2
-from fraud_common.postgres import connect
-from fraud_common.settings import PostgresSettings
-from rules.replay import Past, Replay, past_of, replay
+from rules.database import RulesDatabase
+from rules.replay import Replay, past_of, replay
 
 from serving.model_store import ModelStore, RefusedModelError
 
 
-async def replay_prediction(settings: PostgresSettings, models: ModelStore, prediction_id: UUID) -> Replay:
+async def replay_prediction(
+    database: RulesDatabase, models: ModelStore, one_at_a_time: asyncio.Lock, prediction_id: UUID
+) -> Replay:
     """The decision again, and what is different from the stored one.
+
+    What waits for Postgres does so in the threads of rules: the threads of asyncio score large batches.
+
+    Args:
+        one_at_a_time: since an old model is loaded for each replay, and several would need much memory.
 
     Raises:
         ReplayError: it can't be decided again; the message says why.
-        psycopg2.Error: Postgres does not answer.
+        UnavailableError: Postgres does not answer.
     """
-    past = await asyncio.to_thread(_past, settings, str(prediction_id))
-    try:
-        model = await models.of_version(past.stored.model_version)
-    except (RefusedModelError, httpx2.HTTPError, OSError, KeyError, ValueError):
-        model = None
-    return await asyncio.to_thread(replay, past, model)
-
-
-def _past(settings: PostgresSettings, prediction_id: str) -> Past:
-    with closing(connect(settings, "fraud-api-replay")) as connection, connection, connection.cursor() as cursor:
-        return past_of(cursor, prediction_id)
+    past = await database.run(lambda cursor: past_of(cursor, str(prediction_id)))
+    async with one_at_a_time:
+        try:
+            model = await models.of_version(past.stored.model_version)
+        except (RefusedModelError, httpx2.HTTPError, OSError, KeyError, ValueError):
+            model = None
+        return await asyncio.to_thread(replay, past, model)
