@@ -33,6 +33,14 @@ select
     (approved_by is not null or not needs_approval) and valid_from <= now() and coalesce(valid_to > now(), true)
 from list_entries join lists using (list_name)
 """
+# Those that serving keeps in memory now or would once they are approved. The row is locked, so that of two requests at
+# the same time one sees what the other has added.
+_LOCK_CHANGES = "select from list_changes for update"
+_KNOWN = """
+select
+    (select count(*) from list_entries where coalesce(valid_to > now(), true))
+    + (select count(*) from suppressions where valid_to > now())
+"""
 _INSERT = """
 insert into list_entries (list_name, value, valid_from, valid_to, added_by, reason) values %s returning entry_id
 """
@@ -159,7 +167,7 @@ def add_entries(
     Args:
         valid_from: when it begins, by default at once.
         valid_to: when it ends, by default never.
-        most: how many values all lists together may have (RULES_MAX_LIST_ENTRIES: workers keep them in memory).
+        most: as `check_room` has it.
 
     Raises:
         NotFoundError: there is no list of this name.
@@ -168,19 +176,32 @@ def add_entries(
     """
     get_list(cursor, name, locked=True)
     _check_times(valid_from, valid_to)
-    cursor.execute("select count(*) from list_entries where coalesce(valid_to > now(), true)")
-    ((known,),) = cursor.fetchall()
-    if known + len(values) > most:
-        raise ConflictError(
-            f"all lists together would have {known + len(values):,} values, more than RULES_MAX_LIST_ENTRIES={most:,} "
-            "in .env; end some of them first"
-        )
+    check_room(cursor, len(values), most)
     _check_new(cursor, name, values)
     cursor.execute("select now()")
     ((now,),) = cursor.fetchall()
     rows = [(name, value, valid_from or now, valid_to, by, reason) for value in values]
     ids = [entry_id for (entry_id,) in execute_values(cursor, _INSERT, rows, page_size=len(rows), fetch=True)]
     return _entries(cursor, name, ids)
+
+
+def check_room(cursor: Cursor, more: int, most: int) -> None:
+    """Check that workers can keep so many more values or suppressions; with too many they take no new rules up.
+
+    Args:
+        most: how many lists and suppressions together may have (RULES_MAX_LIST_ENTRIES).
+
+    Raises:
+        ConflictError: there would be too many.
+    """
+    cursor.execute(_LOCK_CHANGES)
+    cursor.execute(_KNOWN)
+    ((known,),) = cursor.fetchall()
+    if known + more > most:
+        raise ConflictError(
+            f"all lists and suppressions together would have {known + more:,} values, more than "
+            f"RULES_MAX_LIST_ENTRIES={most:,} in .env; end some of them first"
+        )
 
 
 def approve_entries(cursor: Cursor, name: str, entry_ids: Sequence[int], by: str, *, four_eyes: bool) -> list[Entry]:

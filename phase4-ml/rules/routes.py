@@ -212,9 +212,12 @@ async def post_suppression(request: Request, name: RuleName) -> Suppression:
     """Keep a rule from firing for one user, until a time."""
     person = _person(request, Role.APPROVER)
     body = await _body(request, SuppressionRequest)
+    most = _settings(request).rules_max_list_entries
     return await _run(
         request,
-        lambda cursor: suppressions.suppress(cursor, name, body.user_id, body.valid_to, person.name, body.reason),
+        lambda cursor: suppressions.suppress(
+            cursor, name, body.user_id, body.valid_to, person.name, body.reason, most=most
+        ),
     )
 
 

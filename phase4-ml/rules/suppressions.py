@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from psycopg2.extensions import cursor as Cursor
 
+from rules.lists_table import check_room
 from rules.refusals import ConflictError, InvalidError, NotFoundError
 from rules.store import rule_id_of
 
@@ -40,13 +41,18 @@ def get_suppressions(cursor: Cursor, name: str) -> list[Suppression]:
     return [Suppression(*row) for row in cursor.fetchall()]
 
 
-def suppress(cursor: Cursor, name: str, user_id: str, valid_to: datetime, by: str, reason: str) -> Suppression:
+def suppress(
+    cursor: Cursor, name: str, user_id: str, valid_to: datetime, by: str, reason: str, *, most: int
+) -> Suppression:
     """Keep a rule from firing for a user, from now until a time.
+
+    Args:
+        most: how many lists and suppressions together may have (RULES_MAX_LIST_ENTRIES).
 
     Raises:
         NotFoundError: there is no rule of this name.
         InvalidError: the time is in the past.
-        ConflictError: the rule does not fire for this user already.
+        ConflictError: the rule does not fire for this user already, or there would be too many.
     """
     rule_id = rule_id_of(cursor, name, locked=True)
     if valid_to <= datetime.now(UTC):
@@ -54,6 +60,7 @@ def suppress(cursor: Cursor, name: str, user_id: str, valid_to: datetime, by: st
     for known in get_suppressions(cursor, name):
         if known.user_id == user_id and known.in_force:
             raise ConflictError(f"rule {name} is suppressed for {user_id} until {known.valid_to:%Y-%m-%d %H:%M} UTC")
+    check_room(cursor, 1, most)
     cursor.execute(
         f"insert into suppressions (rule_id, user_id, valid_to, by, reason) values (%s, %s, %s, %s, %s) "
         f"returning {_COLUMNS}",
