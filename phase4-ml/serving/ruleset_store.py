@@ -1,8 +1,8 @@
 """The rules in force: the newest ruleset in Postgres with its lists, else the last good one on disk, else none.
 
-A thread of every worker asks Postgres every two seconds. What has changed is read in one snapshot, compiled, written to
-the disk in one step, and only then used: a request sees either all of the old rules or all of the new ones. Workers
-share the file on the volume; a restart needs no Postgres.
+A thread of every worker asks Postgres every two seconds. What has changed is read in one snapshot, compiled, and then
+used: a request sees either all of the old rules or all of the new ones. It is also written to the disk in one step.
+Workers share the file on the volume; a restart needs no Postgres.
 """
 
 import logging
@@ -130,6 +130,8 @@ class RulesetStore:
         with self._snapshot() as connection, connection.cursor() as cursor:
             newest = _versions(cursor)
             if newest == self._read:
+                if self._unsaved:
+                    self._save()
                 return
             ruleset = self._newest(cursor, newest.ruleset_id)
             try:

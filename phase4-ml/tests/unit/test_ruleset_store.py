@@ -260,6 +260,10 @@ def test_a_full_disk_leaves_the_old_file_and_is_said(
     assert "not on disk" in (store.trouble or "") and "No space left" in (store.trouble or "")
     assert unpack((settings.state_dir / "rules").read_bytes()).ruleset.ruleset_id == 3
     assert [file.name for file in settings.state_dir.iterdir()] == ["rules"]
+    # Once there is space again, a restart has the newest rules too.
+    store.refresh()
+    assert store.trouble is None
+    assert unpack((settings.state_dir / "rules").read_bytes()).ruleset.ruleset_id == 4
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
