@@ -44,6 +44,8 @@ where list_name = any(%s) and (valid_to is null or valid_to > now())
 order by list_name, value, valid_from
 limit %s
 """
+# Rows are fetched in parts: a part is converted without a pause, and requests wait meanwhile.
+ROWS_AT_ONCE = 500
 LIST_NAMES = "select list_name from lists where list_name = any(%s)"
 SUPPRESSIONS = """
 select rule_id, user_id, valid_from, valid_to from suppressions
@@ -271,6 +273,13 @@ def _versions(cursor: Cursor) -> Versions:
     return Versions(ruleset_id, lists)
 
 
+def _rows(cursor: Cursor) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        found += rows
+    return found
+
+
 def _lists(cursor: Cursor, ruleset: Ruleset, most: int) -> tuple[dict[str, ListValues], dict[int, ListValues]]:
     """The lists that a ruleset reads, and the suppressions of rules.
 
@@ -279,9 +288,9 @@ def _lists(cursor: Cursor, ruleset: Ruleset, most: int) -> tuple[dict[str, ListV
     """
     names = sorted(ruleset.lists)
     cursor.execute(LISTS, (names, most + 1))
-    members = cursor.fetchall()
+    members = _rows(cursor)
     cursor.execute(SUPPRESSIONS, (most + 1,))
-    suppressed = cursor.fetchall()
+    suppressed = _rows(cursor)
     if len(members) + len(suppressed) > most:
         raise TooManyEntriesError(
             f"the lists that rules read ({', '.join(names)}) and suppressions have more than "

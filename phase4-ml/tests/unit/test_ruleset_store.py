@@ -69,6 +69,10 @@ class FakePostgres:
     def fetchall(self) -> list[tuple[Any, ...]]:
         return self._answer
 
+    def fetchmany(self, size: int) -> list[tuple[Any, ...]]:
+        rows, self._answer = self._answer[:size], self._answer[size:]
+        return rows
+
 
 @pytest.fixture
 def postgres(monkeypatch: pytest.MonkeyPatch) -> FakePostgres:
