@@ -20,6 +20,7 @@ from fraud_common.logs import set_up_logging
 from fraud_common.settings import load_settings
 from prometheus_client import CONTENT_TYPE_LATEST
 from rules.access import People
+from rules.rates import stored_rates
 from rules.routes import install as install_rules
 from rules.schemas import REQUESTS as RULE_REQUESTS
 
@@ -59,6 +60,8 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     log = PredictionLog(settings)
     explainer = ExplainClient(settings)
     rules = RulesetStore(settings)
+    # Now, so that a wrong file is noticed at the start, and not by the first payment.
+    stored_rates()
     await asyncio.to_thread(models.load_cached)
     await asyncio.to_thread(rules.start)
     log.start()
