@@ -187,12 +187,9 @@ class RuleCounters:
             self._hit(rule, rule.state)
             self._error(rule)
 
-    def count(self, decision: Decision) -> None:
-        """Count the rules that fired, and those that raised."""
-        for rule, state in decision.hits:
-            self._hit(rule, state).inc()
-        for rule in decision.threw:
-            self._error(rule).inc()
+    def of(self, decision: Decision) -> list[Counter]:
+        """The counters of the rules that fired, and of those that raised."""
+        return [*(self._hit(rule, state) for rule, state in decision.hits), *map(self._error, decision.threw)]
 
     def _hit(self, rule: Rule, state: str) -> Counter:
         key = (rule.name, rule.answer, state)

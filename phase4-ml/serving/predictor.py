@@ -504,7 +504,8 @@ def _count(payments: Sequence[Scored]) -> None:
         if features.age_seconds is not None:
             metrics.FEATURE_AGE[features.source].observe(features.age_seconds)
         if decision.hits or decision.threw:
-            metrics.RULES.count(decision)
+            for counter in metrics.RULES.of(decision):
+                counts[counter] = counts.get(counter, 0) + 1
         if decision.held_out:
             metrics.HOLDOUT_PAYMENTS.inc()
             metrics.HOLDOUT_AMOUNT.inc(decision.held_out_amount)

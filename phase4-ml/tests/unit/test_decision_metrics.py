@@ -87,7 +87,8 @@ def test_names_of_rules_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "MAX_RULE_NAMES", 2)
     changes = Changes(("fraud_rule_hits_total", {"rule": "other", "answer": "challenge", "state": "live"}))
     for name in ("first-name", "second-name", "third-name", "fourth-name", "first-name"):
-        counters.count(scored(InForce(ruleset(entry(1, name=name)))).decision)
+        for counter in counters.of(scored(InForce(ruleset(entry(1, name=name)))).decision):
+            counter.inc()
     assert changes() == [2]
     assert value("fraud_rule_hits_total", rule="first-name", answer="challenge", state="live") == 2
     assert REGISTRY.get_sample_value("fraud_rule_errors_total", {"rule": "third-name"}) is None
