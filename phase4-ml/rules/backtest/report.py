@@ -260,7 +260,7 @@ def _net_value(rule: Rule, marginal: Sequence[Cell], days: int, costs: Costs) ->
     rank = RANKS[rule.answer]
     if rule.lane == "exception":
         saved = sum(
-            cell.payments * (costs.of(cell.answer, cell.queue) - costs.of(rank, cell.queue and rule.queue))
+            cell.payments * (costs.of(cell.answer, cell.queue) - costs.of(rank, rule.queue))
             for cell in counted
         )
         lost = _fraud_amount(counted) if rank == 0 and not rule.queue else 0.0
