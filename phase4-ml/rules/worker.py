@@ -20,6 +20,7 @@ from fraud_common.service import ServiceSettings, run_service
 from fraud_common.settings import PostgresSettings, TrinoSettings
 from fraud_common.trino import trino_cursor
 from prometheus_client import Counter, Gauge
+from psycopg2 import DataError
 from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
@@ -181,6 +182,7 @@ def run_job(settings: Settings, postgres: PatientConnection, job: jobs.Job, stop
     log.info("backtest %s: %s", job.backtest_id, job.request)
     try:
         report = asked(settings, job.request, on_progress)
+        postgres.until_answered(finish, job, report)
     except jobs.CancelledError:
         outcome = "cancelled"
     except Stopping:
@@ -198,16 +200,22 @@ def run_job(settings: Settings, postgres: PatientConnection, job: jobs.Job, stop
         )
     else:
         outcome = "done"
-        postgres.until_answered(finish, job, report)
     BACKTESTS.labels(outcome).inc()
     log.info("backtest %s: %s", job.backtest_id, outcome)
 
 
 def finish(connection: Connection, job: jobs.Job, report: dict[str, Any]) -> None:
-    """Store the report, and with it what to expect of the version that it is about, for the guard."""
+    """Store the report, and with it what to expect of the version that it is about, for the guard.
+
+    Raises:
+        UserError: Postgres does not take the report, however often it is tried.
+    """
     rule = report["rule"]
     with connection, connection.cursor() as cursor:
-        is_stored = jobs.finish(cursor, job, report)
+        try:
+            is_stored = jobs.finish(cursor, job, report)
+        except DataError as error:
+            raise UserError(f"Postgres can't store the report: {str(error).strip():.300}") from error
         if is_stored and rule["rule_id"] is not None:
             store.set_expected_hits(
                 cursor,
