@@ -8,7 +8,7 @@ chargeback, so that its label would say nothing. Intervals are those of Wilson a
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from math import sqrt
 from typing import Any
@@ -70,7 +70,8 @@ class Cell:
         """A row of the query."""
         known = len(DIMENSIONS) + len(MEASURES)
         fields: dict[str, Any] = dict(zip((*DIMENSIONS, *MEASURES), row[:known], strict=True))
-        fields["examples"] = fields["examples"] or ()
+        # Rows of Trino's client are tuples with a dictionary and a text each: several times as large.
+        fields["examples"] = [tuple(example) for example in fields["examples"] or ()]
         rest = row[known:]
         return cls(**fields, variants=tuple(zip(rest[::2], rest[1::2], strict=True)))
 
@@ -131,6 +132,20 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         "costs": {"review": costs.review, "challenge": costs.challenge, "minutes_per_case": costs.minutes_per_case},
         "notes": _notes(plan, cells),
     }
+
+
+def without_spare_examples(cells: Sequence[Cell]) -> list[Cell]:
+    """The same cells, with those examples only that a report may still show: all would fill the worker's memory."""
+    shown: set[int] = set()
+    for is_kind in _KINDS.values():
+        keys = (example[0] for cell in cells if is_kind(cell) for example in cell.examples)
+        shown.update(heapq.nlargest(EXAMPLES, keys))
+    return [
+        replace(cell, examples=[example for example in cell.examples if example[0] in shown])
+        if cell.examples
+        else cell
+        for cell in cells
+    ]
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
@@ -348,11 +363,17 @@ def _by_day(hits: Sequence[Cell], changes: Callable[[Cell], bool], first: date, 
     return table
 
 
-def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """Up to twenty payments of each kind, drawn by a hash of their ids: the same ones each time.
+# Of which payments there are examples. A missed fraud is one that neither the rule, nor the model, nor another live rule
+# acts upon.
+_KINDS: dict[str, Callable[[Cell], bool]] = {
+    "frauds": lambda cell: cell.hit and cell.is_fraud,
+    "legitimate": lambda cell: cell.hit and cell.counts and not cell.is_fraud,
+    "missed": lambda cell: not cell.hit and cell.is_fraud and not cell.is_acted_on,
+}
 
-    A missed fraud is one that neither the rule, nor the model, nor another live rule acts upon.
-    """
+
+def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """Up to twenty payments of each kind, drawn by a hash of their ids: the same ones each time."""
     names = shown_names(plan)
 
     def drawn(chosen: Callable[[Cell], bool]) -> list[dict[str, Any]]:
@@ -361,11 +382,7 @@ def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any
             dict(zip(names[1:], row[1:], strict=True)) for row in heapq.nlargest(EXAMPLES, rows, lambda row: row[0])
         ]
 
-    return {
-        "frauds": drawn(lambda cell: cell.hit and cell.is_fraud),
-        "legitimate": drawn(lambda cell: cell.hit and cell.counts and not cell.is_fraud),
-        "missed": drawn(lambda cell: not cell.hit and cell.is_fraud and not cell.is_acted_on),
-    }
+    return {kind: drawn(is_kind) for kind, is_kind in _KINDS.items()}
 
 
 def _notes(plan: Plan, cells: Sequence[Cell]) -> list[str]:
