@@ -101,6 +101,9 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         costs: by the settings.
     """
     days = (last - first).days + 1
+    # Days before the first payment, or after the last one, would make each day look quieter than it was.
+    seen = [cell.day for cell in cells] or [first, last]
+    days_seen = (max(seen) - min(seen)).days + 1
     changes = _changes(plan.candidate)
     hits = [cell for cell in cells if cell.hit]
     marginal = [cell for cell in hits if changes(cell)]
@@ -110,16 +113,16 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         "others": [rule.name for rule in plan.live],
         "period": {"from": first.isoformat(), "to": last.isoformat(), "days": days},
         "payments": _payments(cells),
-        "hits": _group(hits, days, costs, plan.candidate),
-        "marginal": _group(marginal, days, costs, plan.candidate) | {"changes": _what_changes(plan.candidate)},
+        "hits": _group(hits, days_seen, costs, plan.candidate),
+        "marginal": _group(marginal, days_seen, costs, plan.candidate) | {"changes": _what_changes(plan.candidate)},
         "precision": _rate(_sum(_counted(hits), _frauds), _sum(_counted(hits), _payment_count)),
         "expected_precision": _expected(_counted(hits)),
         "marginal_precision": _rate(_sum(_counted(marginal), _frauds), _sum(_counted(marginal), _payment_count)),
         "recall": _rate(_sum(hits, _frauds), _sum(cells, _frauds)),
         "recall_of_amount": _ratio(_fraud_amount(hits), _fraud_amount(cells)),
         "false_positives_per_1000": _per_1000(_sum(_counted(hits), _legitimate), _sum(_counted(cells), _payment_count)),
-        "net_value": _net_value(plan.candidate, marginal, days, costs),
-        "curve": _curve(plan, cells, days, costs),
+        "net_value": _net_value(plan.candidate, marginal, days_seen, costs),
+        "curve": _curve(plan, cells, days_seen, costs),
         "change": _change(plan, cells) if plan.before else None,
         "declined": _bucket([cell for cell in cells if cell.declined]),
         "held_out": _bucket([cell for cell in cells if cell.held_out]),
