@@ -366,8 +366,8 @@ def _by_day(hits: Sequence[Cell], changes: Callable[[Cell], bool], first: date, 
     return table
 
 
-# Of which payments there are examples. A missed fraud is one that neither the rule, nor the model, nor another live rule
-# acts upon.
+# Of which payments there are examples. A missed fraud is one that neither the rule, nor the model, nor another live
+# rule acts upon.
 _KINDS: dict[str, Callable[[Cell], bool]] = {
     "frauds": lambda cell: cell.hit and cell.is_fraud,
     "legitimate": lambda cell: cell.hit and cell.counts and not cell.is_fraud,
