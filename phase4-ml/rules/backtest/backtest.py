@@ -6,7 +6,7 @@ rules/worker.py, which runs what the API was asked for, and `make rules-backtest
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from trino.dbapi import Cursor
 from trino.exceptions import TrinoQueryError
 
 from rules.backtest.plan import Plan, StoredVersion, plan_of
-from rules.backtest.report import Cell, report_of
+from rules.backtest.report import Cell, report_of, without_spare_examples
 from rules.backtest.request import Request
 from rules.backtest.settings import BacktestSettings
 from rules.backtest.sql import Tables, query_of
@@ -56,7 +56,7 @@ def run(cursor: Cursor, request: Mapping[str, Any], on_progress: Progress) -> di
         on_progress(
             0.02 + 0.96 * number / len(slices), f"{begin} to {end}: payments of {len(slices)} parts, {number} done"
         )
-        cells += _cells(cursor, plan, begin, end, tables)
+        cells = without_spare_examples(cells + _cells(cursor, plan, begin, end, tables))
     on_progress(0.99, "writing the report")
     if not cells:
         raise UserError(f"there are no payments from {first} to {last}")
@@ -143,7 +143,9 @@ def slices_of(first: date, last: date, payments: Mapping[date, int]) -> list[tup
 def _cells(cursor: Cursor, plan: Plan, first: date, last: date, tables: Tables) -> list[Cell]:
     sql = query_of(plan, first, last, tables, stored_rates().periods())
     try:
-        rows: Sequence[Sequence[Any]] = query(cursor, sql)
+        cursor.execute(sql)
+        # One by one, since what Trino's client makes of a row is large.
+        return [Cell.of(row) for row in cursor]
     except TrinoQueryError as error:
         if error.error_name in OUT_OF_MEMORY:
             raise UserError(
@@ -151,4 +153,3 @@ def _cells(cursor: Cursor, plan: Plan, first: date, last: date, tables: Tables) 
                 " for days with fewer payments"
             ) from error
         raise
-    return [Cell.of(row) for row in rows]

@@ -8,7 +8,7 @@ chargeback, so that its label would say nothing. Intervals are those of Wilson a
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from math import sqrt
 from typing import Any
@@ -70,7 +70,8 @@ class Cell:
         """A row of the query."""
         known = len(DIMENSIONS) + len(MEASURES)
         fields: dict[str, Any] = dict(zip((*DIMENSIONS, *MEASURES), row[:known], strict=True))
-        fields["examples"] = fields["examples"] or ()
+        # Rows of Trino's client are tuples with a dictionary and a text each: several times as large.
+        fields["examples"] = [tuple(example) for example in fields["examples"] or ()]
         rest = row[known:]
         return cls(**fields, variants=tuple(zip(rest[::2], rest[1::2], strict=True)))
 
@@ -100,6 +101,9 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         costs: by the settings.
     """
     days = (last - first).days + 1
+    # Days before the first payment, or after the last one, would make each day look quieter than it was.
+    seen = [cell.day for cell in cells] or [first, last]
+    days_seen = (max(seen) - min(seen)).days + 1
     changes = _changes(plan.candidate)
     hits = [cell for cell in cells if cell.hit]
     marginal = [cell for cell in hits if changes(cell)]
@@ -109,16 +113,16 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         "others": [rule.name for rule in plan.live],
         "period": {"from": first.isoformat(), "to": last.isoformat(), "days": days},
         "payments": _payments(cells),
-        "hits": _group(hits, days, costs, plan.candidate),
-        "marginal": _group(marginal, days, costs, plan.candidate) | {"changes": _what_changes(plan.candidate)},
+        "hits": _group(hits, days_seen, costs, plan.candidate),
+        "marginal": _group(marginal, days_seen, costs, plan.candidate) | {"changes": _what_changes(plan.candidate)},
         "precision": _rate(_sum(_counted(hits), _frauds), _sum(_counted(hits), _payment_count)),
         "expected_precision": _expected(_counted(hits)),
         "marginal_precision": _rate(_sum(_counted(marginal), _frauds), _sum(_counted(marginal), _payment_count)),
         "recall": _rate(_sum(hits, _frauds), _sum(cells, _frauds)),
         "recall_of_amount": _ratio(_fraud_amount(hits), _fraud_amount(cells)),
         "false_positives_per_1000": _per_1000(_sum(_counted(hits), _legitimate), _sum(_counted(cells), _payment_count)),
-        "net_value": _net_value(plan.candidate, marginal, days, costs),
-        "curve": _curve(plan, cells, days, costs),
+        "net_value": _net_value(plan.candidate, marginal, days_seen, costs),
+        "curve": _curve(plan, cells, days_seen, costs),
         "change": _change(plan, cells) if plan.before else None,
         "declined": _bucket([cell for cell in cells if cell.declined]),
         "held_out": _bucket([cell for cell in cells if cell.held_out]),
@@ -131,6 +135,20 @@ def report_of(plan: Plan, first: date, last: date, cells: Sequence[Cell], costs:
         "costs": {"review": costs.review, "challenge": costs.challenge, "minutes_per_case": costs.minutes_per_case},
         "notes": _notes(plan, cells),
     }
+
+
+def without_spare_examples(cells: Sequence[Cell]) -> list[Cell]:
+    """The same cells, with those examples only that a report may still show: all would fill the worker's memory."""
+    shown: set[int] = set()
+    for is_kind in _KINDS.values():
+        keys = (example[0] for cell in cells if is_kind(cell) for example in cell.examples)
+        shown.update(heapq.nlargest(EXAMPLES, keys))
+    return [
+        replace(cell, examples=[example for example in cell.examples if example[0] in shown])
+        if cell.examples
+        else cell
+        for cell in cells
+    ]
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
@@ -260,7 +278,7 @@ def _net_value(rule: Rule, marginal: Sequence[Cell], days: int, costs: Costs) ->
     rank = RANKS[rule.answer]
     if rule.lane == "exception":
         saved = sum(
-            cell.payments * (costs.of(cell.answer, cell.queue) - costs.of(rank, cell.queue and rule.queue))
+            cell.payments * (costs.of(cell.answer, cell.queue) - costs.of(rank, rule.queue))
             for cell in counted
         )
         lost = _fraud_amount(counted) if rank == 0 and not rule.queue else 0.0
@@ -348,11 +366,17 @@ def _by_day(hits: Sequence[Cell], changes: Callable[[Cell], bool], first: date, 
     return table
 
 
-def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """Up to twenty payments of each kind, drawn by a hash of their ids: the same ones each time.
+# Of which payments there are examples. A missed fraud is one that neither the rule, nor the model, nor another live
+# rule acts upon.
+_KINDS: dict[str, Callable[[Cell], bool]] = {
+    "frauds": lambda cell: cell.hit and cell.is_fraud,
+    "legitimate": lambda cell: cell.hit and cell.counts and not cell.is_fraud,
+    "missed": lambda cell: not cell.hit and cell.is_fraud and not cell.is_acted_on,
+}
 
-    A missed fraud is one that neither the rule, nor the model, nor another live rule acts upon.
-    """
+
+def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """Up to twenty payments of each kind, drawn by a hash of their ids: the same ones each time."""
     names = shown_names(plan)
 
     def drawn(chosen: Callable[[Cell], bool]) -> list[dict[str, Any]]:
@@ -361,11 +385,7 @@ def _examples(plan: Plan, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any
             dict(zip(names[1:], row[1:], strict=True)) for row in heapq.nlargest(EXAMPLES, rows, lambda row: row[0])
         ]
 
-    return {
-        "frauds": drawn(lambda cell: cell.hit and cell.is_fraud),
-        "legitimate": drawn(lambda cell: cell.hit and cell.counts and not cell.is_fraud),
-        "missed": drawn(lambda cell: not cell.hit and cell.is_fraud and not cell.is_acted_on),
-    }
+    return {kind: drawn(is_kind) for kind, is_kind in _KINDS.items()}
 
 
 def _notes(plan: Plan, cells: Sequence[Cell]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rules.backtest.curve import curve_of
 from rules.backtest.plan import Plan, Rule
-from rules.backtest.report import Cell, Costs, report_of, wilson
+from rules.backtest.report import Cell, Costs, report_of, wilson, without_spare_examples
 from rules.backtest.show import show
 from rules.language import parse
 
@@ -131,6 +131,13 @@ def test_declined_payments_are_a_bucket_of_their_own(report: dict[str, Any]) -> 
 def test_examples_are_drawn_by_their_key(report: dict[str, Any]) -> None:
     names = {kind: [row["transaction_id"] for row in rows] for kind, rows in report["examples"].items()}
     assert names == {"frauds": ["f9", "f7", "f5"], "legitimate": ["l1"], "missed": ["m4"]}
+
+
+def test_a_report_is_the_same_without_the_examples_that_it_does_not_show() -> None:
+    many = [cell(label="fraud", hit=True, examples=[row(100 + n, f"x{n}") for n in range(50)]), *CELLS]
+    kept = without_spare_examples(many)
+    assert len(kept[0].examples) == 20
+    assert report_of(PLAN, FIRST, LAST, kept, COSTS) == report_of(PLAN, FIRST, LAST, many, COSTS)
 
 
 def test_the_curve_has_the_current_threshold_with_the_same_numbers(report: dict[str, Any]) -> None:

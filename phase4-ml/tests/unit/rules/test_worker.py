@@ -9,7 +9,7 @@ from fraud_common.errors import UserError
 from rules import jobs, worker
 from rules.language import parse
 from rules.runaway import MINIMUM_HITS, TIMES_EXPECTED, LiveRule
-from rules.worker import Settings, run_job
+from rules.worker import Settings, run_job, says_what_to_expect
 
 JOB = jobs.Job(7, {"when": "amount > 5"})
 
@@ -106,3 +106,21 @@ def test_a_cancelled_job_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(worker, "asked", lambda _, __, on_progress: on_progress(0.5, "half"))
     run_job(Settings(), postgres, JOB, threading.Event())  # type: ignore[arg-type]
     assert postgres.asked == []
+
+
+@pytest.mark.parametrize(
+    ("when", "without_score", "from_history", "says"),
+    [
+        ("amount > 5", 1000, 1000, True),
+        ("amount > 5 and fraud_probability > 0.5", 100, 1000, True),
+        ("amount > 5 and fraud_probability > 0.5", 101, 1000, False),
+        ("risk_tier = 'high'", 1000, 1000, False),
+        ("in_list(user_id, 'blocked-users')", 0, 1000, False),
+        ("in_list(user_id, 'blocked-users')", 0, 0, True),
+    ],
+)
+def test_a_backtest_that_did_not_see_what_the_rule_reads_expects_nothing(
+    when: str, without_score: int, from_history: int, says: bool
+) -> None:
+    payments = {"total": 1000, "without_score": without_score, "from_history": from_history}
+    assert says_what_to_expect({"rule": {"when": when}, "payments": payments}) is says
