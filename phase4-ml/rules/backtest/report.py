@@ -144,9 +144,7 @@ def without_spare_examples(cells: Sequence[Cell]) -> list[Cell]:
         keys = (example[0] for cell in cells if is_kind(cell) for example in cell.examples)
         shown.update(heapq.nlargest(EXAMPLES, keys))
     return [
-        replace(cell, examples=[example for example in cell.examples if example[0] in shown])
-        if cell.examples
-        else cell
+        replace(cell, examples=[example for example in cell.examples if example[0] in shown]) if cell.examples else cell
         for cell in cells
     ]
 
@@ -278,8 +276,7 @@ def _net_value(rule: Rule, marginal: Sequence[Cell], days: int, costs: Costs) ->
     rank = RANKS[rule.answer]
     if rule.lane == "exception":
         saved = sum(
-            cell.payments * (costs.of(cell.answer, cell.queue) - costs.of(rank, rule.queue))
-            for cell in counted
+            cell.payments * (costs.of(cell.answer, cell.queue) - costs.of(rank, rule.queue)) for cell in counted
         )
         lost = _fraud_amount(counted) if rank == 0 and not rule.queue else 0.0
     else:
