@@ -21,9 +21,9 @@ mkdir -p reports
 docker events --filter event=oom --format '{{json .}}' >reports/e2e-oom.log &
 oom_watch=$!
 trap 'end_of_stack; kill "$oom_watch" 2>/dev/null || true' EXIT
-# A small world with enough matured payments for a model, whose clock takes four hours to reach the present; bad messages
+# A small world with enough matured payments for a model, whose clock takes three hours to reach the present; bad messages
 # of every kind among the good ones.
-export SIM_USERS=2000 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
+export SIM_USERS=1500 BACKFILL_DAYS=60 RUNWAY_DAYS=400 PRODUCER_TPS=100 INVALID_RATE=0.02
 # A tenth of the default world's frauds teach a model less.
 export TRAINING_MINIMUM_AUC=0.8
 # Choosing among models has tests of its own.

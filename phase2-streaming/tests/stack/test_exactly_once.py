@@ -1,6 +1,6 @@
 """kill -9 of each part of the path under load, at different moments; afterwards the counts.
 
-By default Spark's driver and executor are killed once; the end-to-end checks kill all parts at the same moment.
+By default Spark's driver is killed once; the end-to-end checks kill all parts at the same moment.
 CRASH_ROUNDS says how often each of them is killed: `make phase2-drills` does it three times.
 """
 
@@ -30,7 +30,7 @@ VICTIMS = {
 }
 # One after the other on the same stream, so that each crash also meets the consequences of those before.
 ORDER = [(victim, round_number) for round_number in range(ROUNDS) for victim in VICTIMS]
-ORDER = ORDER or [("driver", 0), ("executor", 0)]
+ORDER = ORDER or [("driver", 0)]
 moments = random.Random(20261124)
 
 
