@@ -1,4 +1,4 @@
-"""One training run at a time, as a child process whose output and end are kept for those who ask.
+"""One run at a time, as a child process whose output and end are kept for those who ask.
 
 Upstream is server.py; the child is `python -m training.train`, or another program of PROGRAMS.
 """
@@ -62,11 +62,13 @@ class Run:
 
 
 class Runs:
-    """The run under way, or the last one."""
+    """The run under way or the last one, and the one before it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._run: Run | None = None
+        # Training that waits for scoring begins at once, before whoever follows the scoring has read its end.
+        self._before: Run | None = None
         self._closed = False
 
     def start(self, run_id: str, program: str, arguments: list[str], settings: dict[str, str]) -> tuple[Run, bool]:
@@ -77,8 +79,11 @@ class Runs:
         """
         with self._changed:
             run = self._run
-            if run and (not run.outcome or (run.id == run_id and run.has_result())):
+            if run and not run.outcome:
                 return run, False
+            known = self._find(run_id)
+            if known and known.has_result():
+                return known, False
             if self._closed:
                 raise RuntimeError("the server is stopping")
             process = subprocess.Popen(
@@ -92,6 +97,7 @@ class Runs:
                 # A group of its own, so that a signal reaches its children, too.
                 start_new_session=True,
             )
+            self._before = self._run
             run = self._run = Run(run_id, program, process, read_memory().kills)
         log.info("started", extra={"run": run_id})
         threading.Thread(target=self._follow, args=(run,), daemon=True).start()
@@ -100,11 +106,11 @@ class Runs:
     def read(self, run_id: str, first: int, seconds: float) -> dict[str, Any] | None:
         """The lines of a run from number `first` on, as soon as there are any or it has ended, at most `seconds` later.
 
-        None if this is not the run under way or the last one.
+        None if this is not the run under way, the last one or the one before it.
         """
         with self._changed:
-            run = self._run
-            if not run or run.id != run_id:
+            run = self._find(run_id)
+            if not run:
                 return None
             self._changed.wait_for(lambda: run.written > first or run.outcome, seconds)
             lost = run.written - len(run.lines)
@@ -120,14 +126,17 @@ class Runs:
         False if there is no such run.
         """
         with self._changed:
-            run = self._run
-            if not run or run.id != run_id:
+            run = self._find(run_id)
+            if not run:
                 return False
             run.released = True
             if not run.outcome:
                 _signal(run, signal.SIGTERM)
                 threading.Thread(target=self._kill_later, args=(run,), daemon=True).start()
             return True
+
+    def _find(self, run_id: str) -> Run | None:
+        return next((run for run in (self._run, self._before) if run and run.id == run_id), None)
 
     def under_way(self) -> str | None:
         """The id of the run under way."""
