@@ -67,7 +67,7 @@ def test_a_restart_resumes_where_it_stopped(settings: Settings, tmp_path: Path) 
 
 
 def test_kill_9_of_the_producer_loses_and_doubles_nothing(settings: Settings, tmp_path: Path) -> None:
-    for at_least in (1, 20_000, 60_000, 100_000):
+    for at_least in (1, 60_000, 100_000):
         with producing(tmp_path, **LOAD) as producer:
             wait_until(lambda enough=at_least: count_in(settings, TRANSACTIONS) > enough, "messages")
             producer.kill()
