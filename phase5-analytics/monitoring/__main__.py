@@ -12,6 +12,7 @@ from fraud_common.service import run_service
 from prometheus_client import REGISTRY, Gauge
 
 from monitoring.airflow import airflow_metrics
+from monitoring.certificate import certificate_metrics
 from monitoring.disk import disk_metrics
 from monitoring.drift import compare
 from monitoring.live import LiveCollector
@@ -43,7 +44,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clear()
     REGISTRY.register(
         LiveCollector(
-            [lambda: airflow_metrics(settings), lambda: probe_metrics(services(settings)), lambda: disk_metrics("/")]
+            [
+                lambda: airflow_metrics(settings),
+                lambda: probe_metrics(services(settings)),
+                lambda: disk_metrics("/"),
+                lambda: certificate_metrics(settings.tls_proxy),
+            ]
         )
     )
     watch(settings, stop)

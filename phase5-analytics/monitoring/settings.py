@@ -20,3 +20,11 @@ class Settings(ServiceSettings, PostgresSettings, MlflowSettings, SchemaRegistry
     superset_url: str = "http://superset:8088"
     airflow_url: str = "http://airflow-api-server:8080"
     training_url: str = "http://training:8070"
+    # host:port of the proxy with TLS; empty: there is none.
+    tls_proxy_address: str = ""
+
+    @property
+    def tls_proxy(self) -> tuple[str, int] | None:
+        """The proxy's name and port."""
+        host, _, port = self.tls_proxy_address.rpartition(":")
+        return (host, int(port)) if host else None
