@@ -19,7 +19,8 @@ def tls_server(folder: Path, dates: list[str]) -> Iterator[tuple[str, int]]:
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *dates]
-        + ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate],
+        + ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
+        + ["-keyout", str(key), "-out", str(certificate)],
         check=True,
         capture_output=True,
     )
