@@ -17,10 +17,10 @@ from monitoring.certificate import certificate_metrics, expires_at
 @contextmanager
 def tls_server(folder: Path, dates: list[str]) -> Iterator[tuple[str, int]]:
     certificate, key = folder / "certificate.pem", folder / "key.pem"
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    content = ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *dates]
-        + ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
-        + ["-keyout", str(key), "-out", str(certificate)],
+        ["openssl", "req", "-x509", *kind, *dates, *content, "-keyout", str(key), "-out", str(certificate)],
         check=True,
         capture_output=True,
     )
