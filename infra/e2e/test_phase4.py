@@ -64,11 +64,11 @@ def test_the_request_of_the_readme() -> None:
         answer = httpx2.post(f"{API_URL}/predict?explain=true", json=PAYMENT).raise_for_status().json()
         assert 0 <= answer["fraud_probability"] <= 1
         assert answer["model_version"] == ready()["model_version"]
-        assert answer["feature_source"] == "stream"  # a cardholder of the simulated world
-        return answer if answer["reasons_status"] == "ok" else None
+        # A cardholder of the simulated world.
+        return answer if (answer["feature_source"], answer["reasons_status"]) == ("stream", "ok") else None
 
-    # The first answers may come before the explainer has loaded the model.
-    assert wait_until(explained, "the explainer answers", 60)["reasons"]
+    # The first answers may come before the explainer has loaded the model, or Redis misses its 20 ms on a busy machine.
+    assert wait_until(explained, "an explained answer with features of the stream", 60)["reasons"]
 
 
 def share_of_stream() -> float:
