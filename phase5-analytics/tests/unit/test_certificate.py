@@ -4,7 +4,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import HTTPServer, SimpleHTTPRequestHandler
@@ -15,12 +15,11 @@ from monitoring.certificate import certificate_metrics, expires_at
 
 
 @contextmanager
-def tls_server(folder: Path, dates: list[str]) -> Iterator[tuple[str, int]]:
+def tls_server(folder: Path, options: list[str]) -> Iterator[tuple[str, int]]:
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    content = ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
     subprocess.run(
-        ["openssl", "req", "-x509", *kind, *dates, *content, "-keyout", str(key), "-out", str(certificate)],
+        ["openssl", "req", "-x509", *kind, "-subj", "/CN=localhost", *options, "-keyout", key, "-out", certificate],
         check=True,
         capture_output=True,
     )
@@ -36,8 +35,33 @@ def tls_server(folder: Path, dates: list[str]) -> Iterator[tuple[str, int]]:
         server.server_close()
 
 
-def test_a_certificate_expires_when_openssl_says(tmp_path: Path) -> None:
-    with tls_server(tmp_path, ["-days", "20"]) as address:
+def signed(folder: Path) -> list[str]:
+    """Options by which an authority signs the certificate, which the server shows without the authority's own."""
+    authority, its_key = str(folder / "authority.pem"), str(folder / "authority-key.pem")
+    kind = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=Authority", "-days", "30"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *kind, "-keyout", its_key, "-out", authority],
+        check=True,
+        capture_output=True,
+    )
+    return ["-CA", authority, "-CAkey", its_key]
+
+
+def itself(_: Path) -> list[str]:
+    return []
+
+
+def without_extensions(_: Path) -> list[str]:
+    return ["-x509v1"]
+
+
+def no_authority(_: Path) -> list[str]:
+    return ["-addext", "basicConstraints=critical,CA:FALSE"]
+
+
+@pytest.mark.parametrize("options", [itself, without_extensions, no_authority, signed])
+def test_a_certificate_expires_when_openssl_says(tmp_path: Path, options: Callable[[Path], list[str]]) -> None:
+    with tls_server(tmp_path, ["-days", "20", *options(tmp_path)]) as address:
         assert expires_at(address) == pytest.approx(time.time() + 20 * 86400, abs=120)
         (family,) = certificate_metrics(address)
         assert [sample.name for sample in family.samples] == ["tls_certificate_expiry_timestamp_seconds"]
