@@ -1,6 +1,6 @@
 """The tables of the fraud database that have a partition for each day of the wall clock, in the schema `days`.
 
-Whoever stores the first row of a day creates its partitions, so nobody has to do so in advance, and a day that a wrong
+The first row of a day creates its partitions, so none are made in advance, and a day that a wrong
 clock says has one too. The nightly maintenance archives what is old, and drops it (lakehouse/archive.py).
 
 The days are those of the clock that stored a row, not of the data: event times may be of any year.

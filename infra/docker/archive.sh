@@ -12,7 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/versions.sh"
 
 CHECKSUMS=SHA256SUMS
 MANIFEST=manifest
-# The image whose tar reads and writes volumes; whoever sources this sets it.
+# The image whose tar reads and writes volumes; the script that sources this sets it.
 tar_image=""
 
 # archive_image: an image of ours that is here; each has tar. Fails if there is none.

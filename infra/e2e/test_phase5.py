@@ -53,7 +53,7 @@ def test_everything_is_scraped() -> None:
 
 
 def values(expr: str) -> dict[str, float]:
-    """The values of a query by what tells its series apart."""
+    """The values of a query by what distinguishes its series."""
     answer = httpx2.get(f"{PROMETHEUS}/api/v1/query", params={"query": expr}).raise_for_status()
     return {
         next(

@@ -23,7 +23,7 @@ KINDS = {"deb": "Debian", "pypi": "Python", "maven": "Maven", "golang": "Go"}
 # As many packages make a licence without an SPDX identifier worth a paragraph.
 FEW = 5
 NOT_STATED = "not stated in the image"
-# Licences that ask something of whoever gives the program, or access to it, to others.
+# Licences that ask something of those who give the program, or access to it, to others.
 _COPYLEFT = re.compile(r"\b(AGPL|GPL|LGPL|MPL|EPL|CDDL)\b")
 
 PREFACE = """\

@@ -80,7 +80,7 @@ check_addresses() {
   [[ -z "$open" ]] || note access "$open lets other machines in; docs/security.md says what they then reach without a login"
 }
 
-# Passwords that everybody knows are fine as long as nobody else can try them.
+# Passwords that everybody knows are fine as long as no other machine can try them.
 check_secrets() {
   local open complaint
   open="$(open_settings | paste -sd ' ')"

@@ -1,7 +1,7 @@
 """The schemas of a topic's messages, by the ids that the messages carry.
 
 Whatever the registry holds, Bronze reads with the schemas that it has: a version that can't be used is refused, logged
-and counted (alert BronzeSchemaRefused), and everything else goes on.
+and counted (alert BronzeSchemaRefused), and everything else continues.
 """
 
 import logging

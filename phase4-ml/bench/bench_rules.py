@@ -64,7 +64,7 @@ def main() -> None:
     gc.freeze()
     single: dict[str, list[float]] = {name: [] for name in steps}
     batches: dict[str, list[float]] = {name: [] for name in steps}
-    # In turn, so that a busy moment of the machine is nobody's.
+    # In turn, so that a busy moment of the machine falls on all of them.
     for _ in range(ROUNDS):
         for name, step in steps.items():
             began = time.thread_time()

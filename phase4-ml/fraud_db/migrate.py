@@ -25,7 +25,7 @@ log = logging.getLogger("fraud_db")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Held while migrations run. It is only tried: whoever waited for it would be waited for by `create index concurrently`.
+# Held while migrations run. It is only tried: who waits for it would be waited for by `create index concurrently`.
 LOCK = text("select pg_try_advisory_lock(hashtext('fraud_db_migrations'))")
 
 

@@ -116,7 +116,7 @@ def wait_for(service: Service, run_id: str, seconds: float) -> None:
     """Wait until somebody else has started the run.
 
     Raises:
-        UserError: nobody has.
+        UserError: it has not been started.
     """
     end = time.monotonic() + seconds
     while service.ask("GET", _path(run_id))[0] == http.client.NOT_FOUND:
@@ -164,7 +164,7 @@ def run_and_follow(service: Service, run_id: str, program: str, skip_if_too_few:
     try:
         exit_code = follow(service, start(service, run_id, program, skip_if_too_few))
     except Stopped as reason:
-        # Whoever sent the signal does not wait for long. The service knows no such run if another one is followed.
+        # The sender of the signal does not wait for long. The service knows no such run if another one is followed.
         if replace(service, patience=STOP_SECONDS).ask("DELETE", _path(run_id))[0] == http.client.OK:
             say(f"stopped run {run_id} ({reason})")
         raise

@@ -53,11 +53,11 @@ class Run:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))
     written: int = 0
     outcome: Outcome | None = None
-    # Whoever asked for the run knows how it ended, or wants it no more.
+    # The caller knows how the run ended, or wants it no more.
     released: bool = False
 
     def has_result(self) -> bool:
-        """Whether it ended as it should, and whoever asked for it does not know yet."""
+        """Whether it ended as it should, and its caller does not know yet."""
         return self.outcome is not None and self.outcome.exit_code in (0, EXIT_SKIPPED) and not self.released
 
 
@@ -67,15 +67,15 @@ class Runs:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._run: Run | None = None
-        # Training that waits for scoring begins at once, before whoever follows the scoring has read its end.
+        # Training that waits for scoring begins at once, before the caller of the scoring has read its end.
         self._before: Run | None = None
         self._closed = False
 
     def start(self, run_id: str, program: str, arguments: list[str], settings: dict[str, str]) -> tuple[Run, bool]:
         """Start a run of a program, and say whether that was necessary; `settings` win over those of the container.
 
-        It is not while one is under way, whoever asked for it, and of whatever program. Nor is it if this very run has
-        ended well, and whoever asked for it was gone by then: its caller has been restarted, and asks again.
+        It is not while one is under way, of any caller and any program. Nor is it if this very run has
+        ended well, and its caller was gone by then: it has been restarted, and asks again.
         """
         with self._changed:
             run = self._run
@@ -121,7 +121,7 @@ class Runs:
             }
 
     def release(self, run_id: str) -> bool:
-        """Whoever asked for this run knows its outcome, or wants it no more: then it is stopped.
+        """The caller of this run knows its outcome, or wants it no more: then it is stopped.
 
         False if there is no such run.
         """

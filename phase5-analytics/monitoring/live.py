@@ -14,7 +14,7 @@ class LiveCollector(Collector):
         self._sources = sources
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering asks nobody."""
+        """Nothing, so that registering asks no source."""
         return []
 
     def collect(self) -> Iterable[Metric]:

@@ -1,7 +1,7 @@
 """Encodes dead letters again: records that never became Avro, and those in which a person has changed fields.
 
 A repaired record has every field that it had, also those that only its own schema version has, and is written with the
-newest schema of its topic. Fields that nobody changed stay the same to the last bit.
+newest schema of its topic. Fields that were not changed stay the same to the last bit.
 """
 
 import json

@@ -451,7 +451,7 @@ def _ours(prefix: str, field: str) -> str:
 
 
 def _tried(expression: str) -> str:
-    """Null instead of an error; the struct tells an error from a null. The line break ends a comment."""
+    """Null instead of an error; the struct distinguishes an error from a null. The line break ends a comment."""
     return f"try({{'v': ({expression}\n)}})"
 
 

@@ -173,6 +173,6 @@ def test_a_dead_letter_that_fails_again_has_one_more_attempt(delivery: Delivery)
 
 
 def test_the_counter_of_dead_letters_is_0_before_the_first() -> None:
-    """Field case G3: nobody sees the first one of a counter that appears with it."""
+    """Field case G3: no alert sees the first one of a counter that appears with it."""
     labels = {"topic": LABELS, "reason": "SerializationError"}
     assert REGISTRY.get_sample_value("producer_messages_dead_lettered_total", labels) is not None

@@ -88,7 +88,7 @@ def test_a_stream_that_ended_is_not_running(listener: ProgressListener) -> None:
 
 
 def test_counters_are_0_before_the_first_dead_letter() -> None:
-    """Field case G3: nobody sees the first one of a counter that appears with it."""
+    """Field case G3: no alert sees the first one of a counter that appears with it."""
     seen = REGISTRY.get_sample_value
     assert seen("bronze_dead_letters_total", {"topic": LABELS}) == 0
     violations = {"topic": TRANSACTIONS, "rule": "amount_not_positive"}

@@ -23,7 +23,7 @@ TYPES = {ID: "varchar", JSON: "varchar", TIME: "timestamp(3) with time zone"}
 
 
 class Archive(NamedTuple):
-    """The columns of a table, and the one that tells its rows apart."""
+    """The columns of a table, and the one that distinguishes its rows."""
 
     key: str
     columns: dict[str, str]

@@ -29,7 +29,7 @@ def post(api: httpx2.Client, body: Any, path: str = "/predict") -> dict[str, Any
 
 
 def test_counters_of_alerts_are_0_before_the_first_error(api: httpx2.Client) -> None:
-    """Field case G3: nobody sees the first error of a counter that appears with it."""
+    """Field case G3: no alert sees the first error of a counter that appears with it."""
     lines = api.get("/metrics").text.splitlines()
     assert 'fraud_errors_total{part="prediction_log"} 0.0' in lines
     assert 'fraud_requests_total{path="/predict/batch",status="500"} 0.0' in lines

@@ -142,7 +142,7 @@ class Case:
         # Catching up: not yet, and then as far as the last push.
         Case(stream=7200, push=600, is_newer=False),
         Case(stream=600, push=601, is_newer=True),
-        # Down, with a pipeline that goes on; down together with the pipeline.
+        # Down, with a pipeline that continues; down together with the pipeline.
         Case(stream=300, push=200, is_newer=False),
         Case(stream=7200, push=9000, is_newer=True),
         # Nothing but the stream: as long as a snapshot would be valid.
@@ -176,7 +176,7 @@ def test_a_user_is_as_fresh_as_the_users_partition() -> None:
     # A merchant's payments are in all partitions.
     assert value(other, "merchant_transactions_1d") == 77
     assert value(answer(slow=99), "merchant_transactions_1d") == 5
-    # Of another producer nobody knows the partitions.
+    # The partitions of another producer are unknown.
     assert answer(slow=own - 1, scattered=True).source == "batch"
     assert answer(slow=99, scattered=True).source == "stream"
     # The last push is older than what the slow partition has, and a push whose time is unknown is not.

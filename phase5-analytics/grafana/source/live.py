@@ -1,7 +1,7 @@
 """Runs every query of the dashboards on a running Prometheus and lists those without data.
 
 python3 -m source.live FOLDER ADDRESS: exit code 1 if a panel would be empty that should have data on a new stack, or if
-one asks for a metric that nobody exports.
+one asks for a metric that does not exist.
 """
 
 import json
